@@ -1,0 +1,15 @@
+//! # warren
+//!
+//! A private mesh for machines that serve AI models. (Crate documentation follows.)
+
+pub mod api;
+pub mod clock;
+pub mod formats;
+pub mod mesh;
+#[cfg(feature = "p2p")]
+pub mod net;
+#[cfg(feature = "p2p")]
+pub mod node;
+#[cfg(feature = "p2p")]
+pub mod service;
+pub mod store;

@@ -1,0 +1,351 @@
+//! What an author signs: ledger entries and signs of life (security amendments C18, C20).
+//!
+//! The bytes under a signature are built here and nowhere else; `schema/wire.md` shows them and
+//! `schema/vectors/` holds examples that other implementations can check themselves against.
+
+use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
+
+use super::id::{Identity, NodeId, Signature};
+use super::name::Bucket;
+
+/// Longest key of an entry, in bytes of UTF-8.
+pub const MAX_KEY_BYTES: usize = 512;
+/// Longest value of an entry, in bytes.
+pub const MAX_VALUE_BYTES: usize = 64 * 1024;
+
+const ENTRY_LABEL: &[u8] = b"warren/1 entry\0";
+const ALIVE_LABEL: &[u8] = b"warren/1 alive\0";
+
+/// A network's public name for signatures: a signature made in one network is void in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetworkId(pub [u8; 16]);
+
+/// How long an entry lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Class {
+    /// While its author is alive in the boot that signed it; never on disk.
+    Live = 0,
+    /// Until removed; survives the restart of every node.
+    Durable = 1,
+}
+
+/// Where an entry is: one slot holds one value. Live and durable entries never displace each
+/// other, because their versions are not comparable (C23).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Slot {
+    /// Bucket, for example `federated`.
+    pub bucket: Bucket,
+    /// Key inside the bucket, 1 to [`MAX_KEY_BYTES`] bytes.
+    pub key: String,
+    /// Who wrote it; only this node can.
+    pub author: NodeId,
+    /// Live or durable.
+    pub class: Class,
+}
+
+/// A signed statement of one author about one slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Where it is.
+    pub slot: Slot,
+    /// Live: a counter within the author's boot. Durable: a hybrid logical clock,
+    /// milliseconds since the Unix epoch times 65,536 plus a counter.
+    pub version: u64,
+    /// The author's boot for live entries, 0 for durable ones.
+    pub boot: u64,
+    /// A tombstone: the slot was removed at `version`.
+    pub deleted: bool,
+    /// At most [`MAX_VALUE_BYTES`]; empty in a tombstone.
+    pub value: Vec<u8>,
+    /// The author's, over [`Entry::signed_bytes`].
+    pub signature: Signature,
+}
+
+/// SHA-256 of an entry's signed bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EntryId(pub [u8; 32]);
+
+/// Why an entry was refused. Nothing was merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntryError {
+    /// The key is empty, too long, or has control characters.
+    #[error("an entry's key has 1 to {MAX_KEY_BYTES} bytes and no control characters")]
+    Key,
+    /// The value is too long.
+    #[error("an entry's value is {len} bytes, at most {MAX_VALUE_BYTES} are kept")]
+    Value {
+        /// Bytes given.
+        len: usize,
+    },
+    /// A tombstone with a value, a durable entry with a boot, or a live one without.
+    #[error("an entry contradicts itself: tombstones have no value, only live entries have a boot")]
+    Shape,
+    /// The signature is not the author's over these bytes in this network.
+    #[error("an entry's signature is not its author's")]
+    Signature,
+}
+
+impl Entry {
+    /// Makes and signs an entry of `identity`.
+    ///
+    /// # Errors
+    /// Refuses keys and values outside the limits.
+    pub fn sign(network: NetworkId, identity: &Identity, draft: Draft) -> Result<Self, EntryError> {
+        let mut entry = Entry {
+            slot: Slot {
+                bucket: draft.bucket,
+                key: draft.key,
+                author: identity.id(),
+                class: draft.class,
+            },
+            version: draft.version,
+            boot: draft.boot,
+            deleted: draft.deleted,
+            value: draft.value,
+            signature: Signature::from([0; 64]),
+        };
+        entry.check_shape()?;
+        entry.signature = identity.sign(&entry.signed_bytes(network));
+        Ok(entry)
+    }
+
+    /// Checks limits, shape and signature of an entry that came from anywhere else.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn verify(&self, network: NetworkId) -> Result<(), EntryError> {
+        self.check_shape()?;
+        let signed = self.signed_bytes(network);
+        if self.slot.author.verify(&signed, &self.signature) {
+            Ok(())
+        } else {
+            Err(EntryError::Signature)
+        }
+    }
+
+    fn check_shape(&self) -> Result<(), EntryError> {
+        let key = &self.slot.key;
+        if key.is_empty() || key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
+            return Err(EntryError::Key);
+        }
+        if self.value.len() > MAX_VALUE_BYTES {
+            return Err(EntryError::Value {
+                len: self.value.len(),
+            });
+        }
+        let boot_fits_class = (self.boot != 0) == (self.slot.class == Class::Live);
+        if !boot_fits_class || (self.deleted && !self.value.is_empty()) {
+            return Err(EntryError::Shape);
+        }
+        Ok(())
+    }
+
+    /// `"warren/1 entry\0" || network_id || author || class u8 || deleted u8 || boot u64 ||
+    /// u8 len||bucket || u16 len||key || version u64 || u32 len||value` (C20), big endian.
+    pub fn signed_bytes(&self, network: NetworkId) -> Vec<u8> {
+        let slot = &self.slot;
+        let (bucket, key) = (slot.bucket.as_str().as_bytes(), slot.key.as_bytes());
+        let mut bytes = Vec::with_capacity(96 + bucket.len() + key.len() + self.value.len());
+        bytes.extend_from_slice(ENTRY_LABEL);
+        bytes.extend_from_slice(&network.0);
+        bytes.extend_from_slice(slot.author.as_bytes());
+        bytes.push(slot.class as u8);
+        bytes.push(u8::from(self.deleted));
+        bytes.extend_from_slice(&self.boot.to_be_bytes());
+        // The lengths fit: a bucket is at most MAX_BUCKET_BYTES, key and value were checked.
+        bytes.extend_from_slice(&u8::try_from(bucket.len()).unwrap_or(u8::MAX).to_be_bytes());
+        bytes.extend_from_slice(bucket);
+        bytes.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_be_bytes());
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(&self.version.to_be_bytes());
+        bytes.extend_from_slice(
+            &u32::try_from(self.value.len())
+                .unwrap_or(u32::MAX)
+                .to_be_bytes(),
+        );
+        bytes.extend_from_slice(&self.value);
+        bytes
+    }
+
+    /// The entry's identity in reconciliation.
+    pub fn id(&self, network: NetworkId) -> EntryId {
+        EntryId(sha256(&self.signed_bytes(network)))
+    }
+
+    /// Merge order within one slot: the greater wins. Total even against an author that signs
+    /// two values under one version, so all nodes agree on which one stays (C20).
+    pub fn rank(&self) -> (u64, u64, bool, [u8; 32]) {
+        (self.boot, self.version, self.deleted, sha256(&self.value))
+    }
+}
+
+/// What an author wants to sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// See [`Slot::bucket`].
+    pub bucket: Bucket,
+    /// See [`Slot::key`].
+    pub key: String,
+    /// See [`Slot::class`].
+    pub class: Class,
+    /// See [`Entry::version`].
+    pub version: u64,
+    /// See [`Entry::boot`].
+    pub boot: u64,
+    /// See [`Entry::deleted`].
+    pub deleted: bool,
+    /// See [`Entry::value`].
+    pub value: Vec<u8>,
+}
+
+/// Whether a node says it is here or gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum LifeState {
+    /// Here.
+    Alive = 0,
+    /// Left on purpose; its live entries are void.
+    Leave = 1,
+}
+
+/// A node's signed word about its own life (C18). The greatest (boot, incarnation, state) counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    /// Who speaks.
+    pub node: NodeId,
+    /// `max(stored + 1, unix_ms)` at the start of the process; never repeats.
+    pub boot: u64,
+    /// Raised by the node to refute suspicion.
+    pub incarnation: u32,
+    /// Here or gone.
+    pub state: LifeState,
+    /// The node's own.
+    pub signature: Signature,
+}
+
+impl Alive {
+    /// Signs a sign of life of `identity`.
+    pub fn sign(
+        network: NetworkId,
+        identity: &Identity,
+        boot: u64,
+        incarnation: u32,
+        state: LifeState,
+    ) -> Self {
+        let mut alive = Alive {
+            node: identity.id(),
+            boot,
+            incarnation,
+            state,
+            signature: Signature::from([0; 64]),
+        };
+        alive.signature = identity.sign(&alive.signed_bytes(network));
+        alive
+    }
+
+    /// Whether the node itself signed this in this network.
+    pub fn verify(&self, network: NetworkId) -> bool {
+        self.node
+            .verify(&self.signed_bytes(network), &self.signature)
+    }
+
+    /// `"warren/1 alive\0" || network_id || node || boot u64 || inc u32 || state u8`, big endian.
+    pub fn signed_bytes(&self, network: NetworkId) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(80);
+        bytes.extend_from_slice(ALIVE_LABEL);
+        bytes.extend_from_slice(&network.0);
+        bytes.extend_from_slice(self.node.as_bytes());
+        bytes.extend_from_slice(&self.boot.to_be_bytes());
+        bytes.extend_from_slice(&self.incarnation.to_be_bytes());
+        bytes.push(self.state as u8);
+        bytes
+    }
+
+    /// Order among one node's own words.
+    pub fn rank(&self) -> (u64, u32, LifeState) {
+        (self.boot, self.incarnation, self.state)
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETWORK: NetworkId = NetworkId([5; 16]);
+
+    fn draft() -> Draft {
+        Draft {
+            bucket: "b".parse().unwrap(),
+            key: "k".into(),
+            class: Class::Durable,
+            version: 7,
+            boot: 0,
+            deleted: false,
+            value: b"v".to_vec(),
+        }
+    }
+
+    #[test]
+    fn every_signed_field_is_under_the_signature() {
+        let author = Identity::from_seed(&[1; 32]);
+        let good = Entry::sign(NETWORK, &author, draft()).unwrap();
+        assert_eq!(good.verify(NETWORK), Ok(()));
+        assert_eq!(good.verify(NetworkId([6; 16])), Err(EntryError::Signature));
+
+        let other = Identity::from_seed(&[2; 32]).id();
+        let changes: [fn(&mut Entry, NodeId); 5] = [
+            |e, _| e.slot.bucket = "c".parse().unwrap(),
+            |e, _| e.slot.key = "l".into(),
+            |e, other| e.slot.author = other,
+            |e, _| e.version = 8,
+            |e, _| e.value = b"w".to_vec(),
+        ];
+        for change in changes {
+            let mut forged = good.clone();
+            change(&mut forged, other);
+            assert_eq!(forged.verify(NETWORK), Err(EntryError::Signature));
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused_before_the_signature_is_read() {
+        let author = Identity::from_seed(&[1; 32]);
+        let mut with_boot = draft();
+        with_boot.boot = 3;
+        let mut full_tombstone = draft();
+        full_tombstone.deleted = true;
+        for wrong in [with_boot, full_tombstone] {
+            assert_eq!(Entry::sign(NETWORK, &author, wrong), Err(EntryError::Shape));
+        }
+        let mut no_key = draft();
+        no_key.key.clear();
+        assert_eq!(Entry::sign(NETWORK, &author, no_key), Err(EntryError::Key));
+        let mut huge = draft();
+        huge.value = vec![0; MAX_VALUE_BYTES + 1];
+        assert!(matches!(
+            Entry::sign(NETWORK, &author, huge),
+            Err(EntryError::Value { .. })
+        ));
+    }
+
+    #[test]
+    fn an_alive_of_another_network_or_node_is_void() {
+        let node = Identity::from_seed(&[1; 32]);
+        let mut alive = Alive::sign(NETWORK, &node, 9, 0, LifeState::Alive);
+        assert!(alive.verify(NETWORK));
+        assert!(!alive.verify(NetworkId([0; 16])));
+        alive.state = LifeState::Leave;
+        assert!(!alive.verify(NETWORK));
+    }
+}

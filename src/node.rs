@@ -1,0 +1,403 @@
+//! A node: started from a [`NodeBuilder`], used through [`Node`], stopped in a stated order.
+//! SKELETON: signatures are the contract; bodies follow.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, watch};
+
+use crate::mesh::addr::{HostPort, PeerAddr};
+use crate::mesh::entry::Entry;
+use crate::mesh::event::Event;
+use crate::mesh::id::NodeId;
+use crate::mesh::name::{Bucket, Name};
+use crate::mesh::token::Token;
+use crate::mesh::view::View;
+
+/// How an ingress picks a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// Fewest requests in flight, ties by longest since last chosen, then node id.
+    #[default]
+    LeastUsed,
+    /// Uniform over usable nodes.
+    Random,
+    /// Always this node: full id, short id, name, or LocalAI's `<name>-<short id>`.
+    Target(String),
+}
+
+/// When a connection may move to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Failover {
+    /// Only while nothing has reached a server.
+    Connect,
+    /// Also repeats what the client sent, up to 256 KiB, before the first byte came back.
+    Replay,
+    /// Never.
+    Off,
+}
+
+/// What an ingress understands of its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Opaque bytes; each connection is balanced.
+    #[default]
+    Tcp,
+    /// Each request is balanced (not built yet: refused by name).
+    Http,
+    /// By content (not built yet: refused by name).
+    Auto,
+}
+
+/// TLS on an ingress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsSpec {
+    /// A certificate made at start for the listen address and the host name.
+    SelfSigned,
+    /// PEM files, read again when they change.
+    Files {
+        /// Certificate chain.
+        cert: PathBuf,
+        /// Private key.
+        key: PathBuf,
+    },
+}
+
+/// A service to expose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExposeSpec {
+    /// Service name; the bucket gets the network id's prefix.
+    pub service: Name,
+    /// The real server.
+    pub target: HostPort,
+}
+
+/// A local listener into the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngressSpec {
+    /// Service name.
+    pub service: Name,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How to pick a node.
+    pub strategy: Strategy,
+    /// When to move on.
+    pub failover: Failover,
+    /// What to understand.
+    pub mode: Mode,
+    /// TLS towards the client.
+    pub tls: Option<TlsSpec>,
+}
+
+/// A role this node has taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoleInfo {
+    /// Number, for `role rm`.
+    pub id: u64,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: RoleKind,
+    /// Whether it is kept in the store (`--bg`) and comes back at the next start.
+    pub kept: bool,
+}
+
+/// Kind of a role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "lowercase")]
+pub enum RoleKind {
+    /// Exposes a service.
+    Expose {
+        /// What is exposed.
+        spec: ExposeSpec,
+        /// Whether the real server accepted a connection at the last check.
+        ready: bool,
+    },
+    /// Listens for a service.
+    Ingress {
+        /// What was asked for.
+        spec: IngressSpec,
+        /// What was bound.
+        listen: SocketAddr,
+    },
+}
+
+/// Requests of one service at one node, as this node counts them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Service.
+    pub service: Bucket,
+    /// Who serves.
+    #[serde(with = "crate::mesh::view::id_text")]
+    pub node: NodeId,
+    /// Now.
+    pub in_flight: u64,
+    /// Ever; survives restarts.
+    pub served: u64,
+}
+
+/// `status --json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// This node.
+    #[serde(with = "crate::mesh::view::id_text")]
+    pub id: NodeId,
+    /// Its name.
+    pub name: Name,
+    /// Version of the program.
+    pub version: String,
+    /// Public fingerprint of the network.
+    pub network: String,
+    /// Network id (LocalAI's), if set.
+    pub network_id: Option<Name>,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// `running`, `draining` or `leaving`.
+    pub state: String,
+    /// UDP sockets.
+    pub udp: Vec<SocketAddr>,
+    /// Dashboard and API, if on.
+    pub http: Option<SocketAddr>,
+    /// Nodes that answer, this one included.
+    pub nodes_online: usize,
+    /// Nodes known.
+    pub nodes_known: usize,
+    /// Roles taken.
+    pub roles: Vec<RoleInfo>,
+    /// Requests by service and node.
+    pub usage: Vec<Usage>,
+    /// What the operator should look at: a wrong clock, a full disk, a bootstrap that is silent.
+    pub problems: Vec<Problem>,
+    /// Counted refusals by reason, for example `bad_signature`.
+    pub refused: std::collections::BTreeMap<String, u64>,
+}
+
+/// Something wrong that persists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable word for programs: `clock`, `store`, `unreachable`.
+    pub code: String,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+/// Why a call on a node failed. `code` is stable for programs.
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct NodeError {
+    /// Stable word: `in_use`, `unreachable`, `not_found`, `ambiguous`, `refused`, `store`, `usage`.
+    pub code: String,
+    /// What happened, to whom.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Settings of a node about to start. Every setter returns the builder.
+#[derive(Default)]
+pub struct NodeBuilder {}
+
+impl NodeBuilder {
+    /// Where `identity.key`, the token and `warren.redb` live; made (0700) if missing.
+    pub fn data_dir(self, _dir: impl Into<PathBuf>) -> Self {
+        self
+    }
+    /// The network. Without one, the stored token is used, else a network is founded
+    /// if [`NodeBuilder::found`] allows it.
+    pub fn token(self, _token: Token) -> Self {
+        self
+    }
+    /// Whether a new network may be founded when no token is known.
+    pub fn found(self, _yes: bool) -> Self {
+        self
+    }
+    /// The node's name; default the host name.
+    pub fn name(self, _name: Name) -> Self {
+        self
+    }
+    /// UDP addresses; default `[::]:7717`.
+    pub fn listen(self, _addrs: Vec<SocketAddr>) -> Self {
+        self
+    }
+    /// Addresses others can reach this node at.
+    pub fn advertise(self, _addrs: Vec<HostPort>) -> Self {
+        self
+    }
+    /// Nodes to dial.
+    pub fn connect(self, _peers: Vec<PeerAddr>) -> Self {
+        self
+    }
+    /// LocalAI's network id: prefix of buckets.
+    pub fn network_id(self, _id: Option<Name>) -> Self {
+        self
+    }
+    /// Loopback HTTP: dashboard, API, health. `None` switches it off.
+    pub fn http(self, _addr: Option<SocketAddr>) -> Self {
+        self
+    }
+    /// Whether `/api/p2p/token` answers.
+    pub fn http_token(self, _yes: bool) -> Self {
+        self
+    }
+    /// Whether the admin socket is opened.
+    pub fn admin_socket(self, _yes: bool) -> Self {
+        self
+    }
+    /// The clock; tests move it.
+    pub fn clock(self, _clock: crate::clock::Clock) -> Self {
+        self
+    }
+    /// How long running connections may take to end at shutdown.
+    pub fn drain_timeout(self, _limit: Duration) -> Self {
+        self
+    }
+    /// Starts the node: locks the directory, opens the store, binds, then dials.
+    ///
+    /// # Errors
+    /// What could not be opened or bound, by name; nothing is left running.
+    pub async fn start(self) -> Result<Node, NodeError> {
+        Err(NodeError {
+            code: "refused".into(),
+            message: "skeleton".into(),
+            hint: None,
+        })
+    }
+}
+
+/// A running node. Clones are handles to the same node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {}
+
+#[allow(clippy::todo, unused_variables, missing_docs)]
+impl Node {
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+    pub fn id(&self) -> NodeId {
+        let _ = &self.inner;
+        todo!()
+    }
+    pub fn name(&self) -> &Name {
+        todo!()
+    }
+    /// The network's token with this node's id and addresses as bootstrap: what `up` prints.
+    pub fn join_token(&self) -> Token {
+        todo!()
+    }
+    pub fn udp_addrs(&self) -> Vec<SocketAddr> {
+        todo!()
+    }
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        todo!()
+    }
+    pub fn status(&self) -> Status {
+        todo!()
+    }
+    pub fn view(&self) -> Arc<View> {
+        todo!()
+    }
+    /// Changes as they happen.
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        todo!()
+    }
+    /// Lagging receivers lose the oldest events.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        todo!()
+    }
+    /// Full id, short id, unambiguous prefix of at least 6 characters, name, or `<name>-<short id>`.
+    pub fn resolve(&self, text: &str) -> Result<NodeId, NodeError> {
+        todo!()
+    }
+    /// Connects to the target first; `keep` stores the role for the next start.
+    pub async fn expose(&self, spec: ExposeSpec, keep: bool) -> Result<RoleInfo, NodeError> {
+        todo!()
+    }
+    pub async fn ingress(&self, spec: IngressSpec, keep: bool) -> Result<RoleInfo, NodeError> {
+        todo!()
+    }
+    pub async fn remove_role(&self, id: u64) -> Result<(), NodeError> {
+        todo!()
+    }
+    pub fn roles(&self) -> Vec<RoleInfo> {
+        todo!()
+    }
+    pub fn usage(&self) -> Vec<Usage> {
+        todo!()
+    }
+    /// Round trip over the mesh, dialling if need be.
+    pub async fn ping(&self, node: NodeId) -> Result<Duration, NodeError> {
+        todo!()
+    }
+    /// Asks others to stop (or again start) choosing this node.
+    pub async fn drain(&self, on: bool) -> Result<(), NodeError> {
+        todo!()
+    }
+    /// Durable ledger.
+    pub fn ledger(&self) -> Ledger {
+        todo!()
+    }
+    /// Announces the departure, drains up to the limit, closes. `forget` also forgets the token and peers.
+    pub async fn shutdown(&self, forget: bool) {
+        todo!()
+    }
+    /// Ends at once: no drain.
+    pub async fn abort(&self) {
+        todo!()
+    }
+    /// Resolves when the node has stopped, whoever asked for it.
+    pub async fn stopped(&self) {
+        todo!()
+    }
+}
+
+/// The replicated map.
+#[derive(Clone)]
+pub struct Ledger {
+    #[allow(dead_code)]
+    inner: Arc<Inner>,
+}
+
+#[allow(clippy::todo, unused_variables, missing_docs)]
+impl Ledger {
+    /// Durable before it returns.
+    pub async fn put(
+        &self,
+        bucket: Bucket,
+        key: String,
+        value: Vec<u8>,
+    ) -> Result<Entry, NodeError> {
+        todo!()
+    }
+    /// Removes this node's own value; `not_found` if there is none.
+    pub async fn remove(&self, bucket: Bucket, key: String) -> Result<(), NodeError> {
+        todo!()
+    }
+    /// Every author's value, newest first; tombstones left out.
+    pub async fn get(&self, bucket: &Bucket, key: &str) -> Result<Vec<Entry>, NodeError> {
+        todo!()
+    }
+    /// All entries, sorted by slot, tombstones left out; `bucket` filters.
+    pub async fn list(&self, bucket: Option<&Bucket>) -> Result<Vec<Entry>, NodeError> {
+        todo!()
+    }
+    /// Everything durable, tombstones included, for export.
+    pub async fn export(&self) -> Result<Vec<Entry>, NodeError> {
+        todo!()
+    }
+    /// Merges signed entries; returns (taken, already known or older). All or nothing.
+    pub async fn import(&self, entries: Vec<Entry>) -> Result<(usize, usize), NodeError> {
+        todo!()
+    }
+}
