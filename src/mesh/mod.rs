@@ -11,11 +11,21 @@
 
 pub mod addr;
 pub mod balance;
+pub mod brain;
+pub mod close;
 pub mod entry;
 pub mod event;
+pub mod hello;
 pub mod id;
 pub mod keys;
+pub mod ledger;
+pub mod members;
 pub mod name;
+pub mod observed;
+pub mod rate;
+pub mod records;
+pub mod sync;
 pub mod time;
 pub mod token;
 pub mod view;
+pub mod wire;
