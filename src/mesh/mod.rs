@@ -8,6 +8,7 @@
 //! | [`entry`] | which bytes an author signs |
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
+//! | [`stream`] | the bytes at the head of a tunnel's stream |
 
 pub mod addr;
 pub mod balance;
@@ -16,6 +17,7 @@ pub mod event;
 pub mod id;
 pub mod keys;
 pub mod name;
+pub mod stream;
 pub mod time;
 pub mod token;
 pub mod view;
