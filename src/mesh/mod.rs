@@ -8,6 +8,7 @@
 //! | [`entry`] | which bytes an author signs |
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
+//! | [`stream`] | the bytes at the head of a tunnel's stream |
 
 pub mod addr;
 pub mod balance;
@@ -26,6 +27,7 @@ pub mod name;
 pub mod observed;
 pub mod rate;
 pub mod records;
+pub mod stream;
 pub mod sync;
 pub mod time;
 pub mod token;
