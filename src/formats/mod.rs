@@ -1,1 +1,3 @@
-//! formats
+//! Documents of other systems, and the notations they share. Pure: text in, values out, and back.
+
+pub mod timestamp;
