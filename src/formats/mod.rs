@@ -1,3 +1,4 @@
 //! Documents of other systems, and the notations they share. Pure: text in, values out, and back.
 
+pub mod localai_p2p;
 pub mod timestamp;
