@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
 use crate::mesh::addr::{HostPort, PeerAddr};
@@ -16,112 +15,9 @@ use crate::mesh::id::NodeId;
 use crate::mesh::name::{Bucket, Name};
 use crate::mesh::token::Token;
 use crate::mesh::view::View;
+
+pub use crate::api::shapes::{NodeError, Problem, RoleInfo, RoleKind, Status, Usage};
 pub use crate::service::spec::{ExposeSpec, Failover, IngressSpec, Mode, Strategy, TlsSpec};
-
-/// A role this node has taken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RoleInfo {
-    /// Number, for `role rm`.
-    pub id: u64,
-    /// What it is.
-    #[serde(flatten)]
-    pub kind: RoleKind,
-    /// Whether it is kept in the store (`--bg`) and comes back at the next start.
-    pub kept: bool,
-}
-
-/// Kind of a role.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "role", rename_all = "lowercase")]
-pub enum RoleKind {
-    /// Exposes a service.
-    Expose {
-        /// What is exposed.
-        spec: ExposeSpec,
-        /// Whether the real server accepted a connection at the last check.
-        ready: bool,
-    },
-    /// Listens for a service.
-    Ingress {
-        /// What was asked for.
-        spec: IngressSpec,
-        /// What was bound.
-        listen: SocketAddr,
-    },
-}
-
-/// Requests of one service at one node, as this node counts them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Service.
-    pub service: Bucket,
-    /// Who serves.
-    #[serde(with = "crate::mesh::view::id_text")]
-    pub node: NodeId,
-    /// Now.
-    pub in_flight: u64,
-    /// Ever; survives restarts.
-    pub served: u64,
-}
-
-/// `status --json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// This node.
-    #[serde(with = "crate::mesh::view::id_text")]
-    pub id: NodeId,
-    /// Its name.
-    pub name: Name,
-    /// Version of the program.
-    pub version: String,
-    /// Public fingerprint of the network.
-    pub network: String,
-    /// Network id (LocalAI's), if set.
-    pub network_id: Option<Name>,
-    /// Process id.
-    pub pid: u32,
-    /// Seconds since start.
-    pub uptime_s: u64,
-    /// `running`, `draining` or `leaving`.
-    pub state: String,
-    /// UDP sockets.
-    pub udp: Vec<SocketAddr>,
-    /// Dashboard and API, if on.
-    pub http: Option<SocketAddr>,
-    /// Nodes that answer, this one included.
-    pub nodes_online: usize,
-    /// Nodes known.
-    pub nodes_known: usize,
-    /// Roles taken.
-    pub roles: Vec<RoleInfo>,
-    /// Requests by service and node.
-    pub usage: Vec<Usage>,
-    /// What the operator should look at: a wrong clock, a full disk, a bootstrap that is silent.
-    pub problems: Vec<Problem>,
-    /// Counted refusals by reason, for example `bad_signature`.
-    pub refused: std::collections::BTreeMap<String, u64>,
-}
-
-/// Something wrong that persists.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// Stable word for programs: `clock`, `store`, `unreachable`.
-    pub code: String,
-    /// What happened and what to do.
-    pub message: String,
-}
-
-/// Why a call on a node failed. `code` is stable for programs.
-#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
-#[error("{message}")]
-pub struct NodeError {
-    /// Stable word: `in_use`, `unreachable`, `not_found`, `ambiguous`, `refused`, `store`, `usage`.
-    pub code: String,
-    /// What happened, to whom.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-}
 
 /// Settings of a node about to start. Every setter returns the builder.
 #[derive(Default)]
