@@ -22,16 +22,15 @@ mod tables;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::mesh::addr::HostPort;
 use crate::mesh::entry::{Entry, Slot};
 use crate::mesh::id::NodeId;
-use crate::mesh::name::{Bucket, Name};
+use crate::mesh::members::KnownPeer;
+use crate::mesh::name::Bucket;
 
 pub use error::StoreError;
 pub use lock::{Holder, NodeText, PID_FILE, read_holder};
@@ -56,7 +55,7 @@ pub struct Loaded {
     /// author. Their form is checked, their signatures are not.
     pub ledger: Vec<Entry>,
     /// Nodes known from before.
-    pub peers: Vec<PeerRecord>,
+    pub peers: Vec<KnownPeer>,
     /// Requests ever sent, by service and node.
     pub counts: Vec<(Bucket, NodeId, u64)>,
     /// Knocks seen: epoch and nonce (A7).
@@ -75,7 +74,7 @@ pub enum Change {
     /// Removes a slot without a tombstone: this node no longer keeps it.
     DropEntry(Slot),
     /// Sets what is known of a node.
-    Peer(PeerRecord),
+    Peer(KnownPeer),
     /// Forgets a node.
     ForgetPeer(NodeId),
     /// Raises the count of requests sent to a service of a node.
@@ -107,23 +106,6 @@ pub enum Change {
     ForgetRole(u64),
     /// Forgets ledger, peers, counts, knocks and roles; the boot number stays.
     ForgetNetwork,
-}
-
-/// What is remembered of a node, to find it again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerRecord {
-    /// Who.
-    pub id: NodeId,
-    /// The name it gave itself.
-    pub name: Option<Name>,
-    /// Where it was reached; the first [`MAX_PEER_ADDRESSES`] are kept.
-    pub addresses: Vec<SocketAddr>,
-    /// When bytes last came from it, milliseconds since the Unix epoch.
-    pub last_seen_ms: u64,
-    /// Its last known boot.
-    pub boot: u64,
-    /// `HOST:PORT`s at which it was learnt and to which it is pinned (A3); as many are kept.
-    pub learnt_at: Vec<HostPort>,
 }
 
 /// Whether the disk takes writes.
