@@ -24,6 +24,23 @@ const COURTESY: Duration = Duration::from_millis(400);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 
+/// A node remembered from an earlier start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// Who.
+    pub id: NodeId,
+    /// Name it had.
+    pub name: Option<Name>,
+    /// Where it was.
+    pub addresses: Vec<SocketAddr>,
+    /// When bytes last came from it, Unix milliseconds.
+    pub last_seen_ms: u64,
+    /// Its boot then; its signs of life with a lower one are void.
+    pub boot: u64,
+    /// `HOST:PORT`s its id was learnt at: dials there are pinned to it from now on.
+    pub learnt_at: Vec<HostPort>,
+}
+
 /// Pauses between dials of one target.
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {

@@ -79,12 +79,12 @@ impl Shared {
     ) -> Placed<'_> {
         let mut tried = Vec::new();
         loop {
-            let node = match self.choose(&tried) {
-                Ok(node) => node,
+            let mut flight = match self.choose(&tried) {
+                Ok(flight) => flight,
                 Err(page) => return Placed::Nowhere(page),
             };
+            let node = flight.node;
             tried.push(node);
-            let mut flight = Flight::begin(self, node);
             let failure = match self.attempt(node, near, kept).await {
                 (Some(far), attempt @ Attempt::Committed { .. }) => {
                     flight.serving.served();
@@ -160,8 +160,8 @@ impl Shared {
         tracing::debug!(%from, bucket = %self.bucket, node, ?summary, "connection ended");
     }
 
-    /// The node to try next, or the page for when there is none.
-    fn choose(&self, tried: &[NodeId]) -> Result<NodeId, Page> {
+    /// The node to try next, in flight from now on, or the page for when there is none.
+    fn choose(&self, tried: &[NodeId]) -> Result<Flight<'_>, Page> {
         let view = self.tunnels.view();
         let usable = || {
             let providers = view.services.get(&self.bucket);
@@ -175,17 +175,29 @@ impl Shared {
                 let node = self.target(text, &view)?;
                 return match (usable().any(|id| id == node), tried.contains(&node)) {
                     (_, true) => Err(Page::NoNodes),
-                    (true, false) => Ok(node),
+                    (true, false) => Ok(self.begin(node, &mut self.balancer())),
                     (false, false) => Err(Page::NodeNotFound),
                 };
             }
         };
         let candidates: Vec<_> = usable().collect();
         let now = self.clock.now().mono;
+        // One lock for choosing and counting: between the two, another client would choose the
+        // same node.
         let mut balancer = self.balancer();
-        balancer
+        let node = balancer
             .pick(&candidates, policy, now, &mut rand::rng(), tried)
-            .ok_or(Page::NoNodes)
+            .ok_or(Page::NoNodes)?;
+        Ok(self.begin(node, &mut balancer))
+    }
+
+    fn begin(&self, node: NodeId, balancer: &mut Balancer) -> Flight<'_> {
+        balancer.begin(node);
+        Flight {
+            shared: self,
+            node,
+            serving: self.counters.begin(&self.bucket, node),
+        }
     }
 
     fn target(&self, text: &str, view: &View) -> Result<NodeId, Page> {
@@ -200,6 +212,10 @@ impl Shared {
     }
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once per connection and taken apart at once"
+)]
 enum Placed<'a> {
     At {
         far: Guarded<Far>,
@@ -215,17 +231,6 @@ struct Flight<'a> {
     shared: &'a Shared,
     node: NodeId,
     serving: Serving,
-}
-
-impl<'a> Flight<'a> {
-    fn begin(shared: &'a Shared, node: NodeId) -> Self {
-        shared.balancer().begin(node);
-        Self {
-            shared,
-            node,
-            serving: shared.counters.begin(&shared.bucket, node),
-        }
-    }
 }
 
 impl Drop for Flight<'_> {

@@ -143,7 +143,7 @@ mod tests {
             in_flight: 1,
             served: 42,
         };
-        assert_eq!(counters.snapshot(), [(bucket.clone(), node, expected)]);
+        assert_eq!(counters.snapshot(), [(bucket, node, expected)]);
         drop(first);
         assert_eq!(counters.snapshot()[0].2.in_flight, 0);
         assert_eq!(

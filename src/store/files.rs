@@ -21,7 +21,7 @@ use data_encoding::{BASE32_NOPAD_NOCASE, HEXLOWER, HEXLOWER_PERMISSIVE};
 use zeroize::Zeroizing;
 
 use super::StoreError;
-use super::lock::{refuse_non_file, remove_file, write_atomic};
+use super::disk::{refuse_non_file, remove_file, write_atomic};
 use crate::mesh::id::Identity;
 
 /// Name of the identity's file.

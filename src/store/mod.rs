@@ -10,28 +10,31 @@
 //! | `warren.pid` | who holds the directory ([`Holder`]); locked as long as it does | in place |
 //! | `identity.key`, `token`, `admin.cookie`, `localai.secret` | see [`files`] | atomically |
 //!
-//! Limit: a disk that loses data it has reported as synced loses it here too; the database file
-//! then opens in an older state, or is reported as damaged.
+//! Limits: a disk that loses or alters what it has reported as synced does so here too. A file
+//! that was not closed then opens as of an earlier commit or is reported as damaged; a value
+//! changed within a row that still decodes is noticed only where it is signed.
 
 mod batch;
+mod disk;
 mod error;
 pub mod files;
 mod lock;
 mod schema;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::mesh::addr::HostPort;
 use crate::mesh::entry::{Entry, Slot};
 use crate::mesh::id::NodeId;
-use crate::mesh::name::{Bucket, Name};
+use crate::mesh::members::KnownPeer;
+use crate::mesh::name::Bucket;
 
 pub use error::StoreError;
 pub use lock::{Holder, NodeText, PID_FILE, read_holder};
@@ -40,7 +43,7 @@ pub use tables::{MAX_PEER_ADDRESSES, MAX_ROLE_BYTES};
 
 use batch::Batch;
 use lock::DirLock;
-use writer::{Shared, Writer};
+use writer::{Opener, Pace, Shared, Writer};
 
 /// A handle to an open data directory. Clones are the same store. When the last one is dropped
 /// what waits is still written, but only [`Store::close`] says whether it was.
@@ -56,7 +59,7 @@ pub struct Loaded {
     /// author. Their form is checked, their signatures are not.
     pub ledger: Vec<Entry>,
     /// Nodes known from before.
-    pub peers: Vec<PeerRecord>,
+    pub peers: Vec<KnownPeer>,
     /// Requests ever sent, by service and node.
     pub counts: Vec<(Bucket, NodeId, u64)>,
     /// Knocks seen: epoch and nonce (A7).
@@ -75,7 +78,7 @@ pub enum Change {
     /// Removes a slot without a tombstone: this node no longer keeps it.
     DropEntry(Slot),
     /// Sets what is known of a node.
-    Peer(PeerRecord),
+    Peer(KnownPeer),
     /// Forgets a node.
     ForgetPeer(NodeId),
     /// Raises the count of requests sent to a service of a node.
@@ -107,23 +110,6 @@ pub enum Change {
     ForgetRole(u64),
     /// Forgets ledger, peers, counts, knocks and roles; the boot number stays.
     ForgetNetwork,
-}
-
-/// What is remembered of a node, to find it again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerRecord {
-    /// Who.
-    pub id: NodeId,
-    /// The name it gave itself.
-    pub name: Option<Name>,
-    /// Where it was reached; the first [`MAX_PEER_ADDRESSES`] are kept.
-    pub addresses: Vec<SocketAddr>,
-    /// When bytes last came from it, milliseconds since the Unix epoch.
-    pub last_seen_ms: u64,
-    /// Its last known boot.
-    pub boot: u64,
-    /// `HOST:PORT`s at which it was learnt and to which it is pinned (A3); as many are kept.
-    pub learnt_at: Vec<HostPort>,
 }
 
 /// Whether the disk takes writes.
@@ -164,7 +150,7 @@ impl Store {
             tracing::warn!(%row, "a row of the database is damaged and was left out");
         }
         let reopen = Box::new(move || schema::open(&path));
-        let store = Self::start(Some(lock), database, &loaded, reopen)
+        let store = Self::start(Some(lock), database, &loaded, reopen, Pace::default())
             .map_err(|error| StoreError::path("start the writer of", dir, &error))?;
         Ok((store, loaded))
     }
@@ -173,14 +159,15 @@ impl Store {
         lock: Option<DirLock>,
         database: redb::Database,
         loaded: &Loaded,
-        reopen: writer::Opener,
+        reopen: Opener,
+        pace: Pace,
     ) -> std::io::Result<Self> {
         let counts = loaded.counts.iter();
         let totals: BTreeMap<Vec<u8>, u64> = counts
             .map(|(bucket, node, count)| (tables::count_key(bucket, node).1, *count))
             .collect();
         let shared = Arc::new(Shared::new(lock));
-        Writer::spawn(Arc::clone(&shared), database, totals, reopen)?;
+        Writer::spawn(Arc::clone(&shared), database, totals, reopen, pace)?;
         Ok(Self(Arc::new(Handle { shared })))
     }
 

@@ -11,7 +11,8 @@ use redb::{
     WriteTransaction,
 };
 
-use super::lock::{describe_holder, refuse_non_file, remove_file, sync_dir};
+use super::disk::{refuse_non_file, remove_file, sync_dir};
+use super::lock::describe_holder;
 use super::tables::{
     META_BOOT, META_SCHEMA, RowError, Table, damage, number, read_count, read_entry, read_knock,
     read_number, read_peer, read_role,
@@ -93,10 +94,10 @@ fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Resu
         .unwrap_or_else(|_| Err(damaged(path, "its pages contradict each other")))
 }
 
-fn damaged(path: &Path, reason: impl ToString) -> StoreError {
+fn damaged(path: &Path, reason: impl Into<String>) -> StoreError {
     StoreError::Damaged {
         path: path.to_owned(),
-        reason: reason.to_string(),
+        reason: reason.into(),
     }
 }
 
@@ -123,7 +124,7 @@ fn read_error(path: &Path, error: redb::Error) -> StoreError {
         {
             StoreError::path("read", path, &error)
         }
-        error => damaged(path, error),
+        error => damaged(path, error.to_string()),
     }
 }
 

@@ -11,10 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
 
-use super::{PeerRecord, StoreError};
+use super::StoreError;
 use crate::mesh::addr::HostPort;
 use crate::mesh::entry::{Class, Entry, MAX_KEY_BYTES, MAX_VALUE_BYTES, Slot};
 use crate::mesh::id::{NodeId, Signature};
+use crate::mesh::members::KnownPeer;
 use crate::mesh::name::{Bucket, Name};
 
 /// Addresses kept of one peer, and as many places it was learnt at.
@@ -234,7 +235,7 @@ pub(super) fn read_entry(key: &[u8], value: &[u8]) -> Result<Entry, RowError> {
     })
 }
 
-pub(super) fn put_peer(peer: &PeerRecord) -> Result<(RowKey, RowChange), StoreError> {
+pub(super) fn put_peer(peer: &KnownPeer) -> Result<(RowKey, RowChange), StoreError> {
     let addresses = peer.addresses.iter().take(MAX_PEER_ADDRESSES);
     let learnt_at = peer.learnt_at.iter().take(MAX_PEER_ADDRESSES);
     let row = PeerRow {
@@ -251,13 +252,13 @@ pub(super) fn peer_key(id: &NodeId) -> RowKey {
     (Table::Peers, id.as_bytes().to_vec())
 }
 
-pub(super) fn read_peer(key: &[u8], value: &[u8]) -> Result<PeerRecord, RowError> {
+pub(super) fn read_peer(key: &[u8], value: &[u8]) -> Result<KnownPeer, RowError> {
     let row: PeerRow<'_> = decode(value)?;
     if row.addresses.len() > MAX_PEER_ADDRESSES || row.learnt_at.len() > MAX_PEER_ADDRESSES {
         return Err(RowError::Value);
     }
     let learnt_at: Result<Vec<HostPort>, _> = row.learnt_at.iter().map(|at| at.parse()).collect();
-    Ok(PeerRecord {
+    Ok(KnownPeer {
         id: node(key)?,
         name: row.name.map(str::parse).transpose().map_err(content)?,
         addresses: row.addresses.into_iter().map(SocketAddr::from).collect(),

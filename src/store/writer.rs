@@ -19,20 +19,38 @@ use super::lock::DirLock;
 use super::tables::{META_PROBE, RowChange, Table, number, padding};
 use super::{Health, StoreError};
 
-/// How long write-behind changes wait for company. With the sync itself it stays within the
-/// 100 ms that a `kill -9` may cost.
-const WRITE_BEHIND: Duration = Duration::from_millis(80);
 /// Memory for write-behind changes, while the disk is slow or full. What does not fit is counted
 /// and lost; counts of rows that are already waiting always fit.
 const MAX_LATER_BYTES: usize = 16 * 1024 * 1024;
-/// First and longest pause between two attempts to open the database again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// A disk counts as good again when it took as much as the write that failed, within these.
 const PROBE_BYTES: (usize, usize) = (4 * 1024, 1024 * 1024);
 
 type Reply = oneshot::Sender<Result<(), StoreError>>;
 /// Opens the database again.
 pub(super) type Opener = Box<dyn FnMut() -> Result<Database, StoreError> + Send>;
+
+/// When the thread acts by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How long write-behind changes wait for company. With the sync itself it must stay within
+    /// the 100 ms that a `kill -9` may cost.
+    pub(super) write_behind: Duration,
+    /// First pause before the database is opened again; doubled with each failure. Also the
+    /// least one while commits ask.
+    pub(super) first_retry: Duration,
+    /// Longest pause.
+    pub(super) last_retry: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            write_behind: Duration::from_millis(80),
+            first_retry: Duration::from_millis(100),
+            last_retry: Duration::from_secs(10),
+        }
+    }
+}
 
 /// What the handles and the thread share.
 pub(super) struct Shared {
@@ -176,6 +194,8 @@ pub(super) struct Writer {
     /// Every request count, absolute. Rows get totals and not increments, so that a transaction
     /// that failed but reached the disk all the same is not counted twice.
     totals: BTreeMap<Vec<u8>, u64>,
+    pace: Pace,
+    /// The next pause.
     retry: Duration,
     probe_bytes: usize,
 }
@@ -194,13 +214,15 @@ impl Writer {
         database: Database,
         totals: BTreeMap<Vec<u8>, u64>,
         open: Opener,
+        pace: Pace,
     ) -> std::io::Result<()> {
         let writer = Self {
             shared,
             database: Some(database),
             open,
             totals,
-            retry: RETRY.0,
+            pace,
+            retry: pace.first_retry,
             probe_bytes: PROBE_BYTES.0,
         };
         std::thread::Builder::new()
@@ -227,12 +249,13 @@ impl Writer {
             queue = wake
                 .wait_while(queue, |queue| queue.is_idle())
                 .unwrap_or_else(PoisonError::into_inner);
-            let company = wake.wait_timeout_while(queue, WRITE_BEHIND, |queue| !queue.is_urgent());
+            let company =
+                wake.wait_timeout_while(queue, self.pace.write_behind, |queue| !queue.is_urgent());
             queue = company.unwrap_or_else(PoisonError::into_inner).0;
         } else {
             // Opening may read the whole file: commits wait for each other, so that a stream of
-            // them costs one attempt each RETRY.0 and not one each.
-            let first = RETRY.0.min(self.retry);
+            // them costs one attempt each `first_retry` and not one each.
+            let first = self.pace.first_retry;
             let pause = wake.wait_timeout_while(queue, first, |queue| !queue.no_more);
             queue = pause.unwrap_or_else(PoisonError::into_inner).0;
             let rest = self.retry.saturating_sub(first);
@@ -249,7 +272,7 @@ impl Writer {
         let result = self.ready().and_then(|()| self.write(&items));
         match &result {
             Ok(()) => {
-                self.retry = RETRY.0;
+                self.retry = self.pace.first_retry;
                 self.probe_bytes = PROBE_BYTES.0;
             }
             Err(_) => {
@@ -294,7 +317,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                self.retry = (self.retry * 2).min(RETRY.1);
+                self.retry = (self.retry * 2).min(self.pace.last_retry);
                 Err(error)
             }
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::{Brain, Dialled, Effect, KnownPeer, MAX_DIALS, MAX_MEMBERS, Save, Timing};
+use super::{Brain, Dialled, Effect, MAX_DIALS, MAX_MEMBERS, Save, Timing};
 use crate::mesh::close::CloseCode;
 use crate::mesh::entry::{Alive, LifeState};
 use crate::mesh::event::What;
 use crate::mesh::id::NodeId;
-use crate::mesh::members::{LinkId, Member};
+use crate::mesh::members::{KnownPeer, LinkId, Member};
 use crate::mesh::rate::Rate;
 use crate::mesh::sync::Session;
 use crate::mesh::time::Now;

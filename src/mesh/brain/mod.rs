@@ -25,8 +25,8 @@ use super::entry::{Alive, Class, Draft, Entry, EntryError, LifeState, NetworkId,
 use super::event::What;
 use super::id::{Identity, NodeId};
 use super::ledger::{Ledger, Merge, Refusal};
-use super::members::{Backoff, LinkId, Member};
-use super::name::{Bucket, Name};
+use super::members::{Backoff, KnownPeer, LinkId, Member};
+use super::name::Bucket;
 use super::observed::Observed;
 use super::records::{NodeRecord, ServiceRecord};
 use super::time::Now;
@@ -79,23 +79,6 @@ pub struct Setup {
     pub crypto_interval: u32,
     /// When things happen.
     pub timing: Timing,
-}
-
-/// A node remembered from an earlier start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownPeer {
-    /// Who.
-    pub id: NodeId,
-    /// Name it had.
-    pub name: Option<Name>,
-    /// Where it was.
-    pub addresses: Vec<SocketAddr>,
-    /// When bytes last came from it, Unix milliseconds.
-    pub last_seen_ms: u64,
-    /// Its boot then; its signs of life with a lower one are void.
-    pub boot: u64,
-    /// `HOST:PORT`s its id was learnt at: dials there are pinned to it from now on.
-    pub learnt_at: Vec<HostPort>,
 }
 
 /// What a dial was for.
@@ -437,6 +420,14 @@ impl Brain {
             Merge::Refused(refusal) => Err(DraftError::Refused(refusal)),
             Merge::Taken { .. } | Merge::Known | Merge::Older => Ok(entry),
         }
+    }
+
+    /// Whether an entry from outside keeps the limits and is signed by its author in this network.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn verify(&self, entry: &Entry) -> Result<(), EntryError> {
+        entry.verify(self.network)
     }
 
     /// Merges and spreads an entry that the store has made durable.
