@@ -460,12 +460,35 @@ impl AsyncWrite for Client {
 }
 
 /// Both directions of one QUIC stream.
-#[derive(Debug)]
 pub struct QuicEnd {
     /// Towards the other node.
     pub send: SendStream,
     /// From the other node.
     pub recv: RecvStream,
+    held: Option<Box<dyn Any + Send>>,
+}
+
+impl QuicEnd {
+    /// A stream that nothing else depends on.
+    pub fn new(send: SendStream, recv: RecvStream) -> Self {
+        Self {
+            send,
+            recv,
+            held: None,
+        }
+    }
+
+    /// Keeps `guard` for as long as the stream: the link under it counts its tunnels with it.
+    pub fn holding(mut self, guard: impl Any + Send) -> Self {
+        self.held = Some(Box::new(guard));
+        self
+    }
+}
+
+impl fmt::Debug for QuicEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QuicEnd({})", self.send.id())
+    }
 }
 
 /// The QUIC form of a [`Cut`].

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use quinn::{RecvStream, SendStream};
@@ -51,6 +51,7 @@ struct Inner {
     draining: AtomicBool,
     /// Cancelled by [`Exposes::abort`].
     token: CancellationToken,
+    counted: OnceLock<(NodeId, Counters)>,
 }
 
 /// One exposed service.
@@ -124,8 +125,17 @@ impl Exposes {
                 one_ended: Notify::new(),
                 draining: AtomicBool::new(false),
                 token: CancellationToken::new(),
+                counted: OnceLock::new(),
             }),
         }
+    }
+
+    /// Counts what is served to other nodes under `me`; what this node's own ingress sends to
+    /// its own server is counted there. Only the first call has an effect.
+    pub fn counting(self, me: NodeId, counters: Counters) -> Self {
+        // A second call would split the counts in two.
+        let _ = self.inner.counted.set((me, counters));
+        self
     }
 
     /// Connects to the server, then exposes it as `bucket` and watches its health.
@@ -185,7 +195,7 @@ impl Exposes {
         send: SendStream,
         recv: RecvStream,
     ) -> Result<Summary, ServeError> {
-        let mut near = Guarded::new(QuicEnd { send, recv });
+        let mut near = Guarded::new(QuicEnd::new(send, recv));
         let header = match read_header(&mut near.end.recv).await {
             Ok(header) => header,
             Err(error) => {
@@ -270,6 +280,11 @@ impl Exposes {
     ) -> Result<Summary, ServeError> {
         match self.connect_local(bucket).await {
             Ok((tcp, _guard)) => {
+                let counted = self.inner.counted.get();
+                let mut serving = counted.map(|(me, counters)| counters.begin(bucket, *me));
+                if let Some(serving) = &mut serving {
+                    serving.served();
+                }
                 let far = Guarded::new(tcp);
                 let connected = [Status::Connected.byte()];
                 // A failed write shows again in the pipe, which knows what it means.

@@ -159,7 +159,7 @@ impl Tunnels for FakeMesh {
                 node,
                 cause: error.to_string(),
             })?;
-            Ok(QuicEnd { send, recv })
+            Ok(QuicEnd::new(send, recv))
         }
         .boxed()
     }
