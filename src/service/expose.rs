@@ -53,6 +53,12 @@ struct Inner {
     token: CancellationToken,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.token.cancel();
+    }
+}
+
 /// One exposed service.
 #[derive(Debug)]
 pub(super) struct Exposed {
@@ -128,7 +134,8 @@ impl Exposes {
         }
     }
 
-    /// Connects to the server, then exposes it as `bucket` and watches its health.
+    /// Connects to the server, then exposes it as `bucket` and watches its health, in a task of
+    /// its own, until it is removed, aborted, or the last clone is dropped.
     ///
     /// # Errors
     /// The server cannot be reached, or the bucket is taken; nothing is registered.
@@ -328,9 +335,14 @@ impl Exposes {
             all.insert(bucket.clone(), exposed.clone());
         }
         self.publish(&bucket, &exposed, ready);
-        let this = self.clone();
+        // Weak: the checks must not keep alive what they report to.
+        let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
-            let publish = |ready| this.publish(&bucket, &exposed, ready);
+            let publish = |ready| {
+                if let Some(inner) = inner.upgrade() {
+                    Self { inner }.publish(&bucket, &exposed, ready);
+                }
+            };
             let checks = health::watch(&exposed, ready, publish);
             exposed.token.run_until_cancelled(checks).await;
         });
