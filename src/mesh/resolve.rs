@@ -53,14 +53,23 @@ pub fn resolve(text: &str, view: &View) -> Result<NodeId, ResolveError> {
     });
     let mut found: Vec<_> = exact.collect();
     if found.is_empty() && lower.len() >= MIN_PREFIX_CHARS {
-        found = view.nodes.values().filter(|node| is_prefix(&node.id)).collect();
+        found = view
+            .nodes
+            .values()
+            .filter(|node| is_prefix(&node.id))
+            .collect();
     }
     match found.as_slice() {
-        [] => Err(ResolveError::Unknown { text: text.to_owned() }),
+        [] => Err(ResolveError::Unknown {
+            text: text.to_owned(),
+        }),
         [one] => Ok(one.id),
         several => Err(ResolveError::Ambiguous {
             text: text.to_owned(),
-            who: several.iter().map(|node| display_id(&node.name, &node.id)).collect(),
+            who: several
+                .iter()
+                .map(|node| display_id(&node.name, &node.id))
+                .collect(),
         }),
     }
 }
@@ -85,7 +94,11 @@ mod tests {
                 last_seen_ms: 0,
                 version: String::new(),
                 addresses: vec![],
-                path: PathView { kind: PathKind::None, rtt_ms: None, via: None },
+                path: PathView {
+                    kind: PathKind::None,
+                    rtt_ms: None,
+                    via: None,
+                },
             };
             view.nodes.insert(node.id, node);
         }
@@ -97,17 +110,28 @@ mod tests {
         let view = view(&[(1, "atlas", true), (2, "rhea", true)]);
         let id = Identity::from_seed(&[2; 32]).id();
         let short = id.short();
-        for text in [id.to_string(), short.clone(), short[..6].into(), "rhea".into(), format!("rhea-{short}")] {
+        for text in [
+            id.to_string(),
+            short.clone(),
+            short[..6].into(),
+            "rhea".into(),
+            format!("rhea-{short}"),
+        ] {
             assert_eq!(resolve(&text, &view), Ok(id), "{text}");
         }
-        assert!(matches!(resolve("nobody", &view), Err(ResolveError::Unknown { .. })));
+        assert!(matches!(
+            resolve("nobody", &view),
+            Err(ResolveError::Unknown { .. })
+        ));
     }
 
     #[test]
     fn a_newcomer_cannot_take_the_name_of_a_node_that_is_away() {
         let view = view(&[(1, "atlas", false), (2, "atlas", true)]);
         let error = resolve("atlas", &view).unwrap_err();
-        let ResolveError::Ambiguous { who, .. } = &error else { panic!("{error}") };
+        let ResolveError::Ambiguous { who, .. } = &error else {
+            panic!("{error}")
+        };
         assert_eq!(who.len(), 2);
     }
 }

@@ -167,9 +167,10 @@ impl NodeBuilder {
     /// # Errors
     /// What could not be opened or bound, by name; nothing is left running.
     pub async fn start(mut self) -> Result<Node, NodeError> {
-        let dir = self.data_dir.take().ok_or_else(|| {
-            NodeError::new("usage", "a node needs a data directory")
-        })?;
+        let dir = self
+            .data_dir
+            .take()
+            .ok_or_else(|| NodeError::new("usage", "a node needs a data directory"))?;
         let clock = self.clock.take().unwrap_or_default();
         let (store, loaded) = open_store(dir.clone(), clock.now().unix_ms).await?;
         let started = self.start_on(&dir, clock, store.clone(), loaded).await;
@@ -203,16 +204,30 @@ impl NodeBuilder {
         let keys = NetworkKeys::new(&token);
         let gate = SharedGate::new(clock.clone(), keys.clone(), identity.id(), true);
         let oldest = gate.lock().oldest_epoch();
-        gate.lock().load_used(clock.now().mono, loaded.knocks.iter().copied());
+        gate.lock()
+            .load_used(clock.now().mono, loaded.knocks.iter().copied());
         store.later(Change::ForgetKnocksBefore(oldest));
 
         let counters = counters(&store, loaded.counts);
         let exposes = Exposes::default().counting(identity.id(), counters.clone());
         let (events, links) = mpsc::channel(MAX_LINK_EVENTS);
-        let net = self.start_net(&identity, &gate, &keys, loaded.boot, &exposes, &store, events)?;
+        let net = self.start_net(
+            &identity,
+            &gate,
+            &keys,
+            loaded.boot,
+            &exposes,
+            &store,
+            events,
+        )?;
         let advertise = self.advertised(&net).await;
         gate.lock().set_own(advertise.clone());
-        let connect = token.bootstrap().iter().chain(&self.connect).cloned().collect();
+        let connect = token
+            .bootstrap()
+            .iter()
+            .chain(&self.connect)
+            .cloned()
+            .collect();
         let record = NodeRecord {
             name: name.clone(),
             version: crate::VERSION.to_owned(),
@@ -257,7 +272,9 @@ impl NodeBuilder {
                 network_id: self.network_id,
                 data_dir: dir.to_owned(),
                 advertise,
-                http: http.as_ref().and_then(|listener| listener.local_addr().ok()),
+                http: http
+                    .as_ref()
+                    .and_then(|listener| listener.local_addr().ok()),
                 http_token: self.http_token,
                 drain_timeout: self.drain_timeout.unwrap_or(DEFAULT_DRAIN),
                 started: clock.now(),
@@ -314,13 +331,18 @@ impl NodeBuilder {
                 TokenText::Native(token.map_err(|e| NodeError::new("usage", e.to_string()))?)
             }
             (None, None) => {
-                return Err(NodeError::new("no_token", "no token: none given, none stored")
-                    .with_hint("`warren up` founds a network and prints how others join it"));
+                return Err(
+                    NodeError::new("no_token", "no token: none given, none stored")
+                        .with_hint("`warren up` founds a network and prints how others join it"),
+                );
             }
         };
         let token = with_secret(dir.to_owned(), text).await?;
         // A token of another network over the stored one would mix two networks' ledgers.
-        if let Some(stored) = stored.as_deref().and_then(|text| TokenText::parse(text).ok()) {
+        if let Some(stored) = stored
+            .as_deref()
+            .and_then(|text| TokenText::parse(text).ok())
+        {
             let stored = with_secret(dir.to_owned(), stored).await?;
             if !stored.same_network(&token) {
                 let message = format!("{} belongs to another network", dir.display());
@@ -351,7 +373,9 @@ impl NodeBuilder {
             listen,
             alive: Alive::sign(keys.network_id(), identity, boot, 0, LifeState::Alive),
             events: events.clone(),
-            tunnels: Arc::new(Incoming { exposes: exposes.clone() }),
+            tunnels: Arc::new(Incoming {
+                exposes: exposes.clone(),
+            }),
             knock_used: {
                 let keep = keep.clone();
                 Arc::new(move |knock: &Knock| {
@@ -367,7 +391,10 @@ impl NodeBuilder {
         };
         match Net::start(setup(given)) {
             Err(error) if self.listen.is_none() && in_use(&error) => {
-                tracing::warn!("UDP port {} is taken; using a free one", DEFAULT_LISTEN.port());
+                tracing::warn!(
+                    "UDP port {} is taken; using a free one",
+                    DEFAULT_LISTEN.port()
+                );
                 let free = SocketAddr::new(DEFAULT_LISTEN.ip(), 0);
                 Net::start(setup(vec![free])).map_err(net_error)
             }
@@ -426,7 +453,10 @@ async fn open_store(dir: PathBuf, now_ms: u64) -> Result<(Store, Loaded), NodeEr
     let opened = tokio::task::spawn_blocking(move || Store::open(&dir, now_ms)).await;
     match opened {
         Ok(result) => result.map_err(store_error),
-        Err(_) => Err(NodeError::new("store", "opening the data directory was interrupted")),
+        Err(_) => Err(NodeError::new(
+            "store",
+            "opening the data directory was interrupted",
+        )),
     }
 }
 
@@ -455,13 +485,19 @@ async fn with_secret(dir: PathBuf, text: TokenText) -> Result<Token, NodeError> 
             Ok(derived) => derived,
             Err(_) => return Err(NodeError::new("usage", "reading the token was interrupted")),
         };
-    derived.map_err(store_error)?.map_err(|error| NodeError::new("usage", error.to_string()))
+    derived
+        .map_err(store_error)?
+        .map_err(|error| NodeError::new("usage", error.to_string()))
 }
 
 fn counters(store: &Store, kept: Vec<(Bucket, NodeId, u64)>) -> Counters {
     let store = store.clone();
     let sink = move |bucket: &Bucket, node, add| {
-        store.later(Change::Count { bucket: bucket.clone(), node, add });
+        store.later(Change::Count {
+            bucket: bucket.clone(),
+            node,
+            add,
+        });
     };
     Counters::new(kept_counts(kept), Arc::new(sink))
 }
@@ -470,7 +506,9 @@ fn counters(store: &Store, kept: Vec<(Bucket, NodeId, u64)>) -> Counters {
 fn host_name(identity: &Identity) -> Result<Name, NodeError> {
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();
-    let kept = host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
+    let kept = host
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
     let host: String = kept.take(MAX_NAME_BYTES).collect();
     let name = host.parse().or_else(|_| identity.id().short().parse());
     name.map_err(|error: NameError| NodeError::new("usage", error.to_string()))

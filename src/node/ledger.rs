@@ -18,8 +18,16 @@ impl Ledger {
     /// # Errors
     /// `usage` for a key or value outside the limits, `refused` when full, `store` when the disk
     /// does not take it.
-    pub async fn put(&self, bucket: Bucket, key: String, value: Vec<u8>) -> Result<Entry, NodeError> {
-        self.driver.write(bucket, key, Some(value)).await.map_err(to_error)
+    pub async fn put(
+        &self,
+        bucket: Bucket,
+        key: String,
+        value: Vec<u8>,
+    ) -> Result<Entry, NodeError> {
+        self.driver
+            .write(bucket, key, Some(value))
+            .await
+            .map_err(to_error)
     }
 
     /// Removes this node's own value.
@@ -27,7 +35,11 @@ impl Ledger {
     /// # Errors
     /// `not_found` if this node has none there, and as [`Ledger::put`].
     pub async fn remove(&self, bucket: Bucket, key: String) -> Result<(), NodeError> {
-        self.driver.write(bucket, key, None).await.map(|_| ()).map_err(to_error)
+        self.driver
+            .write(bucket, key, None)
+            .await
+            .map(|_| ())
+            .map_err(to_error)
     }
 
     /// Every author's value of a key, newest first; removed ones are left out.
@@ -50,7 +62,9 @@ impl Ledger {
         let bucket = bucket.cloned();
         let read = self.driver.read(move |brain| {
             let entries = brain.ledger().entries().filter(|entry| {
-                let here = bucket.as_ref().is_none_or(|bucket| entry.slot.bucket == *bucket);
+                let here = bucket
+                    .as_ref()
+                    .is_none_or(|bucket| entry.slot.bucket == *bucket);
                 here && !entry.deleted && brain.is_current(entry)
             });
             entries.cloned().collect()
@@ -64,7 +78,10 @@ impl Ledger {
     /// `refused` while the node stops.
     pub async fn export(&self) -> Result<Vec<Entry>, NodeError> {
         let read = self.driver.read(|brain| {
-            let durable = brain.ledger().entries().filter(|e| e.slot.class == Class::Durable);
+            let durable = brain
+                .ledger()
+                .entries()
+                .filter(|e| e.slot.class == Class::Durable);
             durable.cloned().collect()
         });
         read.await.ok_or_else(stopping)

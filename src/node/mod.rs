@@ -136,8 +136,14 @@ impl Node {
             at: HostPort::from(*addr),
         });
         let others = self.inner.token.bootstrap().iter();
-        let others = others.filter(|peer| peer.id != Some(self.inner.id)).cloned();
-        let nodes = own.take(MAX_BOOTSTRAP / 2).chain(others).take(MAX_BOOTSTRAP).collect();
+        let others = others
+            .filter(|peer| peer.id != Some(self.inner.id))
+            .cloned();
+        let nodes = own
+            .take(MAX_BOOTSTRAP / 2)
+            .chain(others)
+            .take(MAX_BOOTSTRAP)
+            .collect();
         let native = self.inner.token.to_native();
         // Every entry has an id and a port; a token without entries still joins with --connect.
         native.clone().with_bootstrap(nodes).unwrap_or(native)
@@ -157,11 +163,15 @@ impl Node {
     pub fn status(&self) -> Status {
         let inner = &self.inner;
         let view = self.view();
-        let problems = inner.driver.problems().into_iter().map(|(code, message)| Problem {
-            // A problem with one peer is kept under `word peer`; programs see the word.
-            code: code.split(' ').next().unwrap_or_default().to_owned(),
-            message,
-        });
+        let problems = inner
+            .driver
+            .problems()
+            .into_iter()
+            .map(|(code, message)| Problem {
+                // A problem with one peer is kept under `word peer`; programs see the word.
+                code: code.split(' ').next().unwrap_or_default().to_owned(),
+                message,
+            });
         Status {
             id: inner.id,
             name: inner.name.clone(),
@@ -169,7 +179,12 @@ impl Node {
             network: NetworkKeys::new(&inner.token).fingerprint(),
             network_id: inner.network_id.clone(),
             pid: std::process::id(),
-            uptime_s: inner.clock.now().mono.saturating_sub(inner.started.mono).as_secs(),
+            uptime_s: inner
+                .clock
+                .now()
+                .mono
+                .saturating_sub(inner.started.mono)
+                .as_secs(),
             state: self.phase().word().to_owned(),
             udp: self.udp_addrs(),
             http: inner.http,
@@ -258,7 +273,9 @@ impl Node {
 
     /// The durable ledger.
     pub fn ledger(&self) -> Ledger {
-        Ledger { driver: self.inner.driver.clone() }
+        Ledger {
+            driver: self.inner.driver.clone(),
+        }
     }
 
     fn phase(&self) -> Phase {
@@ -271,11 +288,17 @@ impl Node {
 
     fn lock_roles(&self) -> MutexGuard<'_, roles::Roles> {
         // No code panics while it holds this lock.
-        self.inner.roles.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .roles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Requests kept from before, by service and node.
 fn kept_counts(counts: Vec<(Bucket, NodeId, u64)>) -> BTreeMap<(Bucket, NodeId), u64> {
-    counts.into_iter().map(|(bucket, node, count)| ((bucket, node), count)).collect()
+    counts
+        .into_iter()
+        .map(|(bucket, node, count)| ((bucket, node), count))
+        .collect()
 }

@@ -1,7 +1,7 @@
 //! Roles: what this node exposes and listens for, kept across restarts where asked.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::tunnels::Outgoing;
 use super::{Node, NodeError, Phase};
@@ -25,14 +25,23 @@ struct Role {
 }
 
 enum Kind {
-    Expose { spec: ExposeSpec, bucket: Bucket },
-    Ingress { spec: IngressSpec, running: Arc<Ingress> },
+    Expose {
+        spec: ExposeSpec,
+        bucket: Bucket,
+    },
+    Ingress {
+        spec: IngressSpec,
+        running: Arc<Ingress>,
+    },
 }
 
 impl Roles {
     pub(super) fn new(kept: &[(u64, Vec<u8>)]) -> Self {
         let highest = kept.iter().map(|(id, _)| *id).max().unwrap_or(0);
-        Self { next: highest + 1, taken: BTreeMap::new() }
+        Self {
+            next: highest + 1,
+            taken: BTreeMap::new(),
+        }
     }
 
     fn number(&mut self) -> u64 {
@@ -50,12 +59,6 @@ impl Roles {
     }
 }
 
-impl From<Roles> for Mutex<Roles> {
-    fn from(roles: Roles) -> Self {
-        Mutex::new(roles)
-    }
-}
-
 impl Node {
     /// Exposes a service: connects to its server first, then announces it. `keep` stores the role
     /// for the next start.
@@ -66,9 +69,17 @@ impl Node {
     pub async fn expose(&self, spec: ExposeSpec, keep: bool) -> Result<RoleInfo, NodeError> {
         self.refuse_when_leaving()?;
         let bucket = self.bucket(&spec.service);
-        self.inner.exposes.add(&spec, bucket.clone()).await.map_err(|e| expose_error(&e))?;
+        self.inner
+            .exposes
+            .add(&spec, bucket.clone())
+            .await
+            .map_err(|e| expose_error(&e))?;
         let number = self.lock_roles().number();
-        if keep && let Err(error) = self.keep_role(number, &RoleSpec::Expose(spec.clone())).await {
+        if keep
+            && let Err(error) = self
+                .keep_role(number, &RoleSpec::Expose(spec.clone()))
+                .await
+        {
             self.inner.exposes.remove(&bucket);
             return Err(error);
         }
@@ -87,7 +98,8 @@ impl Node {
         let running = Arc::new(self.start_ingress(&spec)?);
         let number = self.lock_roles().number();
         if keep {
-            self.keep_role(number, &RoleSpec::Ingress(spec.clone())).await?;
+            self.keep_role(number, &RoleSpec::Ingress(spec.clone()))
+                .await?;
         }
         Ok(self.insert(number, keep, Kind::Ingress { spec, running }))
     }
@@ -99,8 +111,10 @@ impl Node {
     pub async fn remove_role(&self, id: u64) -> Result<(), NodeError> {
         let kept = self.lock_roles().taken.get(&id).map(|role| role.kept);
         let Some(kept) = kept else {
-            return Err(NodeError::new("not_found", format!("there is no role {id}"))
-                .with_hint("`warren services --roles` lists them"));
+            return Err(
+                NodeError::new("not_found", format!("there is no role {id}"))
+                    .with_hint("`warren services --roles` lists them"),
+            );
         };
         if kept {
             let forgotten = self.inner.store.commit(vec![Change::ForgetRole(id)]).await;
@@ -115,7 +129,9 @@ impl Node {
             Some(Kind::Ingress { running, .. }) => {
                 running.stop_accepting();
                 let limit = self.inner.drain_timeout;
-                self.inner.tasks.spawn(async move { running.drain(limit).await });
+                self.inner
+                    .tasks
+                    .spawn(async move { running.drain(limit).await });
             }
             None => {}
         }
@@ -126,7 +142,10 @@ impl Node {
     pub fn roles(&self) -> Vec<RoleInfo> {
         let ready = self.inner.exposes.readiness().borrow().clone();
         let roles = self.lock_roles();
-        let infos = roles.taken.iter().map(|(id, role)| role_info(*id, role, &ready));
+        let infos = roles
+            .taken
+            .iter()
+            .map(|(id, role)| role_info(*id, role, &ready));
         infos.collect()
     }
 
@@ -195,7 +214,8 @@ impl Node {
             clock: inner.clock.clone(),
             host_name: Some(inner.name.to_string()),
         };
-        Ingress::start(spec.clone(), self.bucket(&spec.service), deps).map_err(|e| ingress_error(&e))
+        Ingress::start(spec.clone(), self.bucket(&spec.service), deps)
+            .map_err(|e| ingress_error(&e))
     }
 
     async fn announce(&self, bucket: &Bucket, spec: &ExposeSpec, ready: bool) {
@@ -220,7 +240,11 @@ impl Node {
 
     async fn keep_role(&self, id: u64, spec: &RoleSpec) -> Result<(), NodeError> {
         let spec = serde_json::to_vec(spec).map_err(|e| NodeError::new("usage", e.to_string()))?;
-        let kept = self.inner.store.commit(vec![Change::Role { id, spec }]).await;
+        let kept = self
+            .inner
+            .store
+            .commit(vec![Change::Role { id, spec }])
+            .await;
         kept.map_err(|error| NodeError::new("store", error.to_string()))
     }
 
@@ -238,11 +262,6 @@ impl Node {
         }
         Ok(())
     }
-
-    /// Buckets exposed now.
-    pub(super) fn exposed_buckets(&self) -> BTreeSet<Bucket> {
-        self.inner.exposes.readiness().borrow().keys().cloned().collect()
-    }
 }
 
 fn role_info(id: u64, role: &Role, ready: &BTreeMap<Bucket, bool>) -> RoleInfo {
@@ -256,7 +275,11 @@ fn role_info(id: u64, role: &Role, ready: &BTreeMap<Bucket, bool>) -> RoleInfo {
             listen: running.local_addr(),
         },
     };
-    RoleInfo { id, kind, kept: role.kept }
+    RoleInfo {
+        id,
+        kind,
+        kept: role.kept,
+    }
 }
 
 fn expose_error(error: &ExposeError) -> NodeError {

@@ -35,7 +35,10 @@ impl Node {
         let clients = join_all(ingresses.iter().map(|ingress| ingress.drain(limit)));
         let (servers_done, clients_done) = tokio::join!(inner.exposes.drain(limit), clients);
         if !servers_done || clients_done.contains(&false) {
-            tracing::warn!(?limit, "connections were still running at the drain timeout");
+            tracing::warn!(
+                ?limit,
+                "connections were still running at the drain timeout"
+            );
         }
         self.close(forget).await;
     }
@@ -117,7 +120,9 @@ impl Node {
     pub(super) fn serve_admin(&self, socket: AdminSocket) {
         let control: Arc<dyn Control> = Arc::new(self.clone());
         let cancel = self.inner.api.clone();
-        self.inner.api_tasks.spawn(crate::api::admin::serve(socket, control, cancel));
+        self.inner
+            .api_tasks
+            .spawn(crate::api::admin::serve(socket, control, cancel));
     }
 
     pub(super) fn serve_http(&self, listener: TcpListener) {

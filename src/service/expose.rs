@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Counters;
 use super::end::{End, Guarded, QuicEnd, prepare};
 use super::health;
 use super::pipe::{Pipe, Summary};
@@ -52,6 +53,12 @@ struct Inner {
     /// Cancelled by [`Exposes::abort`].
     token: CancellationToken,
     counted: OnceLock<(NodeId, Counters)>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.token.cancel();
+    }
 }
 
 /// One exposed service.
@@ -138,7 +145,8 @@ impl Exposes {
         self
     }
 
-    /// Connects to the server, then exposes it as `bucket` and watches its health.
+    /// Connects to the server, then exposes it as `bucket` and watches its health, in a task of
+    /// its own, until it is removed, aborted, or the last clone is dropped.
     ///
     /// # Errors
     /// The server cannot be reached, or the bucket is taken; nothing is registered.
@@ -343,9 +351,14 @@ impl Exposes {
             all.insert(bucket.clone(), exposed.clone());
         }
         self.publish(&bucket, &exposed, ready);
-        let this = self.clone();
+        // Weak: the checks must not keep alive what they report to.
+        let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
-            let publish = |ready| this.publish(&bucket, &exposed, ready);
+            let publish = |ready| {
+                if let Some(inner) = inner.upgrade() {
+                    Self { inner }.publish(&bucket, &exposed, ready);
+                }
+            };
             let checks = health::watch(&exposed, ready, publish);
             exposed.token.run_until_cancelled(checks).await;
         });

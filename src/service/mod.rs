@@ -8,11 +8,12 @@
 //! | [`spec`] | what users ask for |
 //! | [`expose`] | egress: the side next to the real server |
 //! | [`ingress`] | the local listener; `connection` is one client, `replay` its second chance |
-//! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side |
+//! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side, [`client`] a client's, [`held`] what waits |
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
 //! | [`tls`] | TLS towards clients |
 //! | [`counts`] | connections per service and node |
 
+pub mod client;
 mod connection;
 pub mod counts;
 pub mod end;
@@ -20,6 +21,7 @@ pub mod expose;
 mod far;
 pub mod head;
 mod health;
+pub mod held;
 pub mod ingress;
 pub mod page;
 pub mod pipe;
