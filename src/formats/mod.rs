@@ -1,1 +1,3 @@
-//! formats
+//! Documents of other systems, read and written. Pure: no files, no network, no clock.
+
+pub mod localai;
