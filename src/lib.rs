@@ -10,6 +10,7 @@ pub mod mesh;
 pub mod net;
 #[cfg(feature = "p2p")]
 pub mod node;
-#[cfg(feature = "p2p")]
 pub mod service;
 pub mod store;
+
+pub use api::client::{Client, ClientError};

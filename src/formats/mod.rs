@@ -1,3 +1,4 @@
-//! Documents of other systems, read and written. Pure: no files, no network, no clock.
+//! Documents of other systems, and the notations they share. Pure: text in, values out, and back.
 
 pub mod localai;
+pub mod timestamp;
