@@ -16,16 +16,15 @@ use std::time::Duration;
 use warren::mesh::name::Name;
 
 pub(crate) use values::{
-    Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer, SecretText, Span, Target,
+    Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer, SecretText,
+    Span, Target,
 };
 
 /// How long running connections may take to end when the daemon stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Loopback HTTP: status, metrics, LocalAI's routes. A fixed port, so that people find it.
-const HTTP_ADDR: std::net::SocketAddr = std::net::SocketAddr::new(
-    std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-    7718,
-);
+const HTTP_ADDR: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7718);
 /// Longest token file that is read, in bytes; the token itself has a tighter limit.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
 
@@ -91,7 +90,18 @@ macro_rules! setting_from_str {
     )*};
 }
 setting_from_str!(
-    SecretText, Name, Http, Span, Listen, ModeArg, FailoverArg, LogFormat, LogFilter, String, u64, PathBuf
+    SecretText,
+    Name,
+    Http,
+    Span,
+    Listen,
+    ModeArg,
+    FailoverArg,
+    LogFormat,
+    LogFilter,
+    String,
+    u64,
+    PathBuf
 );
 
 impl Setting for bool {
@@ -132,7 +142,6 @@ macro_rules! layer {
             }
 
             /// Flags given in this layer, for messages.
-            #[cfg_attr(not(feature = "p2p"), allow(dead_code))]
             pub(crate) fn given(&self) -> Vec<&'static str> {
                 let all = [$(($key, self.$field.is_some())),*];
                 all.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect()
@@ -249,6 +258,8 @@ pub(crate) enum EnvScope {
 pub(crate) struct Config {
     /// All sources, merged.
     pub(crate) set: Layer,
+    /// What was given on the command line, for messages.
+    pub(crate) flags: Vec<&'static str>,
     /// Where everything is kept.
     pub(crate) data_dir: PathBuf,
     /// To be logged once the log is open.
@@ -268,7 +279,11 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let env = env::read(vars, scope)?;
         let path = config_flag.or(env.config).or_else(|| default_file(vars));
-        let from_file = path.as_deref().map(file::read).transpose()?.unwrap_or_default();
+        let from_file = path
+            .as_deref()
+            .map(file::read)
+            .transpose()?
+            .unwrap_or_default();
         let mut notices = env.notices;
         if flags.token.is_some() {
             notices.push(Notice::Warn(
@@ -280,6 +295,7 @@ impl Config {
         for layer in [&flags, &env.own, &from_file] {
             layer.check()?;
         }
+        let given = flags.given();
         let set = flags.or(env.own).or(env.localai).or(from_file);
         let data_dir = match &set.data_dir {
             Some(dir) => dir.clone(),
@@ -287,6 +303,7 @@ impl Config {
         };
         Ok(Self {
             set,
+            flags: given,
             data_dir,
             notices,
         })
@@ -334,7 +351,9 @@ pub(crate) fn read_token_file(path: &Path) -> Result<SecretText, ConfigError> {
         .read_to_string(&mut text)
         .map_err(|e| wrong(e.to_string()))?;
     if text.len() as u64 > MAX_TOKEN_FILE_BYTES {
-        return Err(wrong(format!("longer than {MAX_TOKEN_FILE_BYTES} bytes: this is no token")));
+        return Err(wrong(format!(
+            "longer than {MAX_TOKEN_FILE_BYTES} bytes: this is no token"
+        )));
     }
     text.parse().map_err(wrong)
 }
@@ -381,7 +400,8 @@ mod tests {
     fn vars(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         let home = ("HOME", "/home/u");
         let all = pairs.iter().chain(std::iter::once(&home));
-        all.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        all.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     fn load(flags: Layer, pairs: &[(&str, &str)], file: Option<&str>) -> Config {
@@ -414,8 +434,18 @@ mod tests {
 
     #[test]
     fn our_variable_hides_localais() {
-        let both = [("WARREN_NETWORK_ID", "ours"), ("LOCALAI_P2P_NETWORK_ID", "theirs")];
-        assert_eq!(load(Layer::default(), &both, None).set.network_id.unwrap().as_str(), "ours");
+        let both = [
+            ("WARREN_NETWORK_ID", "ours"),
+            ("LOCALAI_P2P_NETWORK_ID", "theirs"),
+        ];
+        assert_eq!(
+            load(Layer::default(), &both, None)
+                .set
+                .network_id
+                .unwrap()
+                .as_str(),
+            "ours"
+        );
         let config = load(Layer::default(), &both[1..], Some("network-id = 'file'"));
         assert_eq!(config.set.network_id.unwrap().as_str(), "theirs");
     }
@@ -429,7 +459,11 @@ mod tests {
             token_file: Some(path),
             ..Layer::default()
         };
-        let config = load(flags, &[("WARREN_TOKEN", "from-env")], Some("token = 'from-toml'"));
+        let config = load(
+            flags,
+            &[("WARREN_TOKEN", "from-env")],
+            Some("token = 'from-toml'"),
+        );
         assert_eq!(config.token_text().unwrap().unwrap().expose(), "from-file");
     }
 
@@ -440,7 +474,9 @@ mod tests {
             ..Layer::default()
         };
         let config = load(flags, &[], None);
-        assert!(matches!(&config.notices[..], [Notice::Warn(text)] if text.contains("--token-file")));
+        assert!(
+            matches!(&config.notices[..], [Notice::Warn(text)] if text.contains("--token-file"))
+        );
     }
 
     #[test]
@@ -448,7 +484,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t");
         std::fs::write(&path, " \n").unwrap();
-        assert!(read_token_file(&path).unwrap_err().to_string().contains("empty"));
+        assert!(
+            read_token_file(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("empty")
+        );
         let huge = read_token_file(Path::new("/dev/zero")).unwrap_err();
         assert!(huge.to_string().contains("no token"), "{huge}");
     }
@@ -466,7 +507,10 @@ mod tests {
         assert_eq!(dir(&[]), PathBuf::from("/home/u/.local/state/warren"));
         let xdg = ("XDG_STATE_HOME", "/x");
         assert_eq!(dir(&[xdg]), PathBuf::from("/x/warren"));
-        assert_eq!(dir(&[xdg, ("STATE_DIRECTORY", "/s:/t")]), PathBuf::from("/s"));
+        assert_eq!(
+            dir(&[xdg, ("STATE_DIRECTORY", "/s:/t")]),
+            PathBuf::from("/s")
+        );
         assert_eq!(dir(&[("WARREN_DATA_DIR", "/w"), xdg]), PathBuf::from("/w"));
     }
 }

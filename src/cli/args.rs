@@ -101,10 +101,13 @@ with --bg; otherwise this command is the daemon.")]
   TOKEN=... warren federated")]
     Federated(FederatedArgs),
     /// Make, show or look into tokens
-    #[command(subcommand, after_help = "Examples:
+    #[command(
+        subcommand,
+        after_help = "Examples:
   warren token new
   warren token show
-  warren token inspect --json - < token.txt")]
+  warren token inspect --json - < token.txt"
+    )]
     Token(TokenCommand),
     /// How the daemon is, and what needs attention
     #[command(after_help = "Examples:
@@ -122,15 +125,21 @@ with --bg; otherwise this command is the daemon.")]
   warren services --roles")]
     Services(ServicesArgs),
     /// Change the roles of the daemon
-    #[command(subcommand, after_help = "Examples:
+    #[command(
+        subcommand,
+        after_help = "Examples:
   warren services --roles
-  warren role rm 2")]
+  warren role rm 2"
+    )]
     Role(RoleCommand),
     /// The replicated map of the network
-    #[command(subcommand, after_help = "Examples:
+    #[command(
+        subcommand,
+        after_help = "Examples:
   warren ledger put notes greeting hello
   warren ledger get notes greeting
-  warren ledger watch --json")]
+  warren ledger watch --json"
+    )]
     Ledger(LedgerCommand),
     /// Measure the round trip to a node
     #[command(after_help = "Examples:
@@ -464,7 +473,12 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) nodes: u8,
     /// Where the federated address listens; default a free port
-    #[arg(long, value_name = "IP:PORT", id = "demo_address", default_value = "127.0.0.1:0")]
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        id = "demo_address",
+        default_value = "127.0.0.1:0"
+    )]
     pub(crate) address: Listen,
 }
 
@@ -591,7 +605,10 @@ mod tests {
     #[test]
     fn every_help_ends_with_examples_and_names_variables() {
         fn check(command: &clap::Command) {
-            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             assert!(examples.starts_with("Examples:"), "{}", command.get_name());
             for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {
                 check(sub);

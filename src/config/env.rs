@@ -146,9 +146,16 @@ fn own_name(key: &str) -> String {
 
 /// Lists are written with commas; everything else is one value, whatever is in it.
 fn split(key: &str, value: &str) -> Vec<String> {
-    let list = matches!(key, "listen" | "advertise" | "connect" | "expose" | "ingress");
+    let list = matches!(
+        key,
+        "listen" | "advertise" | "connect" | "expose" | "ingress"
+    );
     match list {
-        true => value.split(',').filter(|item| !item.trim().is_empty()).map(str::to_owned).collect(),
+        true => value
+            .split(',')
+            .filter(|item| !item.trim().is_empty())
+            .map(str::to_owned)
+            .collect(),
         false => vec![value.to_owned()],
     }
 }
@@ -178,15 +185,17 @@ fn read_localai(
     }
 }
 
-fn read_multiaddrs(
-    vars: &BTreeMap<String, String>,
-    into: &mut Layer,
-    notices: &mut Vec<Notice>,
-) {
+fn read_multiaddrs(vars: &BTreeMap<String, String>, into: &mut Layer, notices: &mut Vec<Notice>) {
     for (name, key) in MULTIADDRS {
-        let Some(value) = vars.get(*name) else { continue };
+        let Some(value) = vars.get(*name) else {
+            continue;
+        };
         let mut usable = Vec::new();
-        for text in value.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        for text in value
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+        {
             let checked = multiaddr::to_host_port(text).and_then(|at| {
                 let at = at.to_string();
                 Layer::default().set(key, std::slice::from_ref(&at))?;
@@ -195,12 +204,17 @@ fn read_multiaddrs(
             match checked {
                 Ok(at) => usable.push(at),
                 Err(reason) => {
-                    notices.push(Notice::Warn(format!("{name}: an entry is not used: {reason}")));
+                    notices.push(Notice::Warn(format!(
+                        "{name}: an entry is not used: {reason}"
+                    )));
                 }
             }
         }
         if !usable.is_empty() && into.set(key, &usable).is_ok() {
-            notices.push(Notice::Info(format!("{name} is used as --{key} {}", usable.join(","))));
+            notices.push(Notice::Info(format!(
+                "{name} is used as --{key} {}",
+                usable.join(",")
+            )));
         }
     }
 }
@@ -208,10 +222,15 @@ fn read_multiaddrs(
 fn explain(vars: &BTreeMap<String, String>, notices: &mut Vec<Notice>) {
     for (name, why) in EXPLAINED {
         if vars.contains_key(*name) {
-            notices.push(Notice::Info(format!("{name} is accepted and not needed: {why}")));
+            notices.push(Notice::Info(format!(
+                "{name} is accepted and not needed: {why}"
+            )));
         }
     }
-    if vars.get("LOCALAI_FEDERATED").is_some_and(|v| v == "true" || v == "1") {
+    if vars
+        .get("LOCALAI_FEDERATED")
+        .is_some_and(|v| v == "true" || v == "1")
+    {
         notices.push(Notice::Warn(
             "LOCALAI_FEDERATED does not say where LocalAI listens; \
              offer it with --expose federated=HOST:PORT"
@@ -233,7 +252,9 @@ fn explain(vars: &BTreeMap<String, String>, notices: &mut Vec<Notice>) {
 
 fn unknown(name: &str, known: &[&str]) -> Notice {
     Notice::Warn(match super::nearest(name, known) {
-        Some(near) => format!("the variable {name} is unknown and has no effect; did you mean {near}?"),
+        Some(near) => {
+            format!("the variable {name} is unknown and has no effect; did you mean {near}?")
+        }
         None => format!("the variable {name} is unknown and has no effect"),
     })
 }
@@ -243,7 +264,10 @@ mod tests {
     use super::*;
 
     fn env(scope: EnvScope, pairs: &[(&str, &str)]) -> EnvLayers {
-        let vars = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let vars = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         read(&vars, scope).unwrap()
     }
 
@@ -279,7 +303,10 @@ mod tests {
     fn our_own_unusable_value_is_an_error_and_an_unknown_name_a_warning() {
         let bad = |name: &str, value: &str| {
             let vars = [(name.to_owned(), value.to_owned())].into_iter().collect();
-            read(&vars, EnvScope::Prefixed).map(|_| ()).unwrap_err().to_string()
+            read(&vars, EnvScope::Prefixed)
+                .map(|_| ())
+                .unwrap_err()
+                .to_string()
         };
         assert!(bad("WARREN_LISTEN", "nowhere").contains("WARREN_LISTEN"));
         assert!(bad("WARREN_TOKEN", "").contains("empty"));
@@ -290,11 +317,18 @@ mod tests {
 
     #[test]
     fn bare_names_are_read_by_federated_alone_and_with_a_word() {
-        let pairs = [("TOKEN", "t"), ("ADDRESS", ":9"), ("LOCALAI_RANDOM_WORKER", "true")];
+        let pairs = [
+            ("TOKEN", "t"),
+            ("ADDRESS", ":9"),
+            ("LOCALAI_RANDOM_WORKER", "true"),
+        ];
         let other = env(EnvScope::Prefixed, &pairs);
         assert_eq!(other.localai.given(), Vec::<&str>::new());
         let federated = env(EnvScope::Federated, &pairs);
-        assert_eq!(federated.localai.given(), ["token", "address", "random-worker"]);
+        assert_eq!(
+            federated.localai.given(),
+            ["token", "address", "random-worker"]
+        );
         assert_eq!(federated.notices.len(), 2);
         assert!(!texts(&federated.notices).contains("\"t\""));
         let prefixed_first = env(EnvScope::Federated, &[("TOKEN", "a"), ("P2P_TOKEN", "b")]);
@@ -306,14 +340,26 @@ mod tests {
         let read = env(
             EnvScope::Prefixed,
             &[
-                ("LOCALAI_P2P_LISTEN_MADDRS", "/ip4/0.0.0.0/tcp/1,/ip4/0.0.0.0/udp/2/quic-v1"),
-                ("LOCALAI_P2P_BOOTSTRAP_PEERS_MADDRS", "/dns4/a.example/udp/3"),
+                (
+                    "LOCALAI_P2P_LISTEN_MADDRS",
+                    "/ip4/0.0.0.0/tcp/1,/ip4/0.0.0.0/udp/2/quic-v1",
+                ),
+                (
+                    "LOCALAI_P2P_BOOTSTRAP_PEERS_MADDRS",
+                    "/dns4/a.example/udp/3",
+                ),
                 ("LOCALAI_P2P_DHT_ANNOUNCE_MADDRS", "/ip6/2001:db8::1/udp/4"),
             ],
         );
         assert_eq!(read.localai.listen.unwrap()[0].0.to_string(), "0.0.0.0:2");
-        assert_eq!(read.localai.connect.unwrap()[0].0.to_string(), "a.example:3");
-        assert_eq!(read.localai.advertise.unwrap()[0].0.to_string(), "[2001:db8::1]:4");
+        assert_eq!(
+            read.localai.connect.unwrap()[0].0.to_string(),
+            "a.example:3"
+        );
+        assert_eq!(
+            read.localai.advertise.unwrap()[0].0.to_string(),
+            "[2001:db8::1]:4"
+        );
         assert!(texts(&read.notices).contains("not tcp"));
     }
 
@@ -331,7 +377,10 @@ mod tests {
         let said = texts(&read.notices);
         assert!(said.contains("no public DHT"), "{said}");
         assert!(said.contains("did you mean LOCALAI_P2P_TOKEN"), "{said}");
-        assert!(said.contains("LOCALAI_P2P_NETWORK_ID is not used"), "{said}");
+        assert!(
+            said.contains("LOCALAI_P2P_NETWORK_ID is not used"),
+            "{said}"
+        );
         assert_eq!(read.notices.len(), 3);
         assert_eq!(read.localai.network_id, None);
     }

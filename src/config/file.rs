@@ -16,9 +16,13 @@ pub(crate) fn read(path: &Path) -> Result<Layer, ConfigError> {
         path: path.to_owned(),
         reason,
     };
-    let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|e| unreadable(e.to_string()))?
+        .len();
     if size > MAX_FILE_BYTES {
-        return Err(unreadable(format!("it has {size} bytes, at most {MAX_FILE_BYTES} are read")));
+        return Err(unreadable(format!(
+            "it has {size} bytes, at most {MAX_FILE_BYTES} are read"
+        )));
     }
     let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
     parse(&text).map_err(unreadable)
@@ -28,7 +32,10 @@ fn parse(text: &str) -> Result<Layer, String> {
     // The error's own rendering quotes the line, and the line may hold the token.
     let table: toml::Table = toml::from_str(text).map_err(|e| {
         let line = e.span().map_or(1, |span| line_of(text, span.start));
-        format!("line {line}: {}", e.message().lines().next().unwrap_or_default())
+        format!(
+            "line {line}: {}",
+            e.message().lines().next().unwrap_or_default()
+        )
     })?;
     let mut layer = Layer::default();
     for (key, value) in &table {
@@ -36,9 +43,14 @@ fn parse(text: &str) -> Result<Layer, String> {
             return Err(unknown_key(key));
         }
         let values = texts(value).ok_or_else(|| {
-            format!("{key} is a {}; write text, a number, true or false, or a list", value.type_str())
+            format!(
+                "{key} is a {}; write text, a number, true or false, or a list",
+                value.type_str()
+            )
         })?;
-        layer.set(key, &values).map_err(|reason| format!("{key}: {reason}"))?;
+        layer
+            .set(key, &values)
+            .map_err(|reason| format!("{key}: {reason}"))?;
     }
     Ok(layer)
 }
@@ -91,12 +103,19 @@ mod tests {
         assert_eq!(layer.listen.unwrap().len(), 2);
         assert_eq!(layer.no_mdns, Some(true));
         assert_eq!(layer.drain_timeout.unwrap().0.as_secs(), 5);
-        assert_eq!(layer.expose.unwrap()[0].target.to_string(), "localhost:8000");
+        assert_eq!(
+            layer.expose.unwrap()[0].target.to_string(),
+            "localhost:8000"
+        );
     }
 
     #[test]
     fn an_unknown_key_names_the_nearest_known_one() {
-        assert!(parse("token_file = 'x'").unwrap_err().contains("\"token-file\""));
+        assert!(
+            parse("token_file = 'x'")
+                .unwrap_err()
+                .contains("\"token-file\"")
+        );
         assert!(parse("lisen = ':1'").unwrap_err().contains("\"listen\""));
         assert!(parse("colour = 'blue'").unwrap_err().contains("long flags"));
     }
@@ -104,7 +123,10 @@ mod tests {
     #[test]
     fn a_refusal_names_the_line_or_key_but_never_quotes_the_token() {
         let reason = parse("name = 'a'\ntoken = 'warren1secret\n").unwrap_err();
-        assert!(reason.contains("line 2") && !reason.contains("secret"), "{reason}");
+        assert!(
+            reason.contains("line 2") && !reason.contains("secret"),
+            "{reason}"
+        );
         assert!(parse("name = 'a b'").unwrap_err().starts_with("name: "));
         assert!(parse("listen = [[1]]").unwrap_err().contains("list"));
     }

@@ -308,7 +308,10 @@ mod tests {
         let all: Listen = ":8080".parse().unwrap();
         assert_eq!(all.0.to_string(), "[::]:8080");
         assert_eq!("127.0.0.1:0".parse::<Listen>().unwrap().0.port(), 0);
-        assert_eq!("[::1]:1".parse::<Listen>().unwrap().0.to_string(), "[::1]:1");
+        assert_eq!(
+            "[::1]:1".parse::<Listen>().unwrap().0.to_string(),
+            "[::1]:1"
+        );
     }
 
     #[test]
@@ -321,7 +324,12 @@ mod tests {
         assert!(reason("http://127.0.0.1:80").contains("http://"));
         assert!("x=a:0".parse::<Expose>().unwrap_err().contains("port 0"));
         assert!("xa:0".parse::<Expose>().unwrap_err().contains("NAME="));
-        assert!("a b=h:1".parse::<Expose>().unwrap_err().contains("position 1"));
+        assert!(
+            "a b=h:1"
+                .parse::<Expose>()
+                .unwrap_err()
+                .contains("position 1")
+        );
     }
 
     #[test]
