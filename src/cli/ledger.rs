@@ -53,8 +53,8 @@ async fn ls(client: &Client, bucket: Option<&Bucket>, output: Output) -> Result<
         vec![
             plain(&entry.bucket),
             plain(&entry.key),
-            plain(entry.author.short()),
-            plain(short(&entry.value)),
+            plain(&entry.author.short()),
+            plain(&short(&entry.value)),
         ]
     });
     output.table(

@@ -13,6 +13,8 @@ mod attach;
 #[cfg(feature = "p2p")]
 mod daemon;
 #[cfg(feature = "p2p")]
+mod demo;
+#[cfg(feature = "p2p")]
 mod drain;
 #[cfg(feature = "p2p")]
 mod events;

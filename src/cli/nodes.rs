@@ -19,12 +19,13 @@ pub(crate) async fn run(client: &Client, output: Output) -> Result<(), Failure> 
     let rows = nodes.nodes.iter().map(|node| {
         vec![
             plain(&node.name),
-            plain(node.id.short()),
+            plain(&node.id.short()),
             state(node),
-            plain(path(node)),
+            plain(&path(node)),
             plain(&node.version),
             plain(
-                node.addresses
+                &node
+                    .addresses
                     .first()
                     .map(ToString::to_string)
                     .unwrap_or_default(),

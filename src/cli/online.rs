@@ -9,8 +9,8 @@ use super::args::Command;
 use super::fail::Failure;
 use super::output::Output;
 use super::{
-    drain, events, expose, federated, ingress, leave, ledger, nodes, ping, role, services, status,
-    stop, up,
+    demo, drain, events, expose, federated, ingress, leave, ledger, nodes, ping, role, services,
+    status, stop, up,
 };
 use crate::config::Config;
 
@@ -26,6 +26,7 @@ async fn start(command: Command, config: &Config, output: Output) -> Result<u8, 
         Command::Expose(args) => return expose::run(args, config, output).await,
         Command::Ingress(args) => return ingress::run(args, config, output).await,
         Command::Federated(args) => return federated::run(&args, config, output).await,
+        Command::Demo(args) => return demo::run(&args, output).await,
         Command::Leave(ref args) => leave::check(args)?,
         _ => {}
     }

@@ -108,7 +108,7 @@ pub(crate) fn clean(text: &str) -> String {
 }
 
 /// Text without meaning beyond itself.
-pub(crate) fn plain(text: impl ToString) -> (String, Tone) {
+pub(crate) fn plain<T: ToString + ?Sized>(text: &T) -> (String, Tone) {
     (text.to_string(), Tone::Plain)
 }
 

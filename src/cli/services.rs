@@ -26,10 +26,10 @@ pub(crate) async fn run(
             vec![
                 plain(&service.service),
                 plain(&node.name),
-                plain(node.id.short()),
+                plain(&node.id.short()),
                 state(node),
-                plain(node.in_flight),
-                plain(node.served),
+                plain(&node.in_flight),
+                plain(&node.served),
                 plain(&node.target),
             ]
         })
@@ -66,7 +66,7 @@ async fn roles(client: &Client, output: Output) -> Result<(), Failure> {
     }
     let rows = roles.roles.iter().map(|role| {
         let kept = if role.kept { "kept" } else { "until it ends" };
-        vec![plain(role.id), plain(role_line(role)), plain(kept)]
+        vec![plain(&role.id), plain(&role_line(role)), plain(&kept)]
     });
     output.table(&["id", "role", "lives"], rows.collect(), "no roles")
 }

@@ -74,9 +74,9 @@ fn print_usage(status: &Status, output: Output) -> Result<(), Failure> {
     let rows = status.usage.iter().map(|usage| {
         vec![
             plain(&usage.service),
-            plain(usage.node.short()),
-            plain(usage.in_flight),
-            plain(usage.served),
+            plain(&usage.node.short()),
+            plain(&usage.in_flight),
+            plain(&usage.served),
         ]
     });
     output.table(

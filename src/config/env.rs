@@ -174,7 +174,7 @@ fn read_localai(
         if into.given().contains(key) {
             continue;
         }
-        match into.set(key, &[value.clone()]) {
+        match into.set(key, std::slice::from_ref(value)) {
             Ok(()) if matches!(*name, "TOKEN" | "ADDRESS") => notices.push(Notice::Info(format!(
                 "{name} from the environment is used as --{key}, as LocalAI does; \
                  WARREN_{name} is the unmistakable name"
