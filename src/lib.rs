@@ -4,6 +4,8 @@
 
 pub mod api;
 pub mod clock;
+#[cfg(feature = "p2p")]
+pub mod driver;
 pub mod formats;
 pub mod mesh;
 #[cfg(feature = "p2p")]

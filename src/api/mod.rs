@@ -5,12 +5,19 @@
 //! | module | does |
 //! |---|---|
 //! | [`shapes`] | the JSON, as types |
+//! | [`admin`], [`socket`] | answer the commands, on a socket that only its owner reaches |
+//! | [`http`] | answers on loopback: health, `/api/v1`, LocalAI's `/api/p2p` |
 //! | [`client`] | asks a daemon through its admin socket |
 //! | [`cookie`] | proves to a daemon that the data directory could be read |
 
+pub mod admin;
 pub mod client;
 pub mod cookie;
+pub mod http;
+mod refusal;
+mod serve;
 pub mod shapes;
+pub mod socket;
 
 use std::sync::Arc;
 use std::time::Duration;

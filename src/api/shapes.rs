@@ -168,6 +168,7 @@ pub enum RoleSpec {
 
 /// Body of `POST /v1/roles`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RoleRequest {
     /// What to take on.
     pub spec: RoleSpec,
@@ -181,6 +182,7 @@ pub struct RoleRequest {
 
 /// Body of `POST /v1/ping`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PingRequest {
     /// Full id, short id, unambiguous prefix, name, or `<name>-<short id>`.
     pub node: String,
@@ -200,6 +202,7 @@ pub struct Pong {
 
 /// Body of `POST /v1/drain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// Whether others shall stop choosing this node.
     pub on: bool,
@@ -207,6 +210,7 @@ pub struct DrainRequest {
 
 /// Body of `POST /v1/stop`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StopRequest {
     /// Whether running connections are cut instead of drained.
     #[serde(default)]

@@ -16,7 +16,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use warren::Client;
 use warren::api::shapes::ServiceShape;
 use warren::mesh::keys::{Interval, Secret};
@@ -154,18 +154,20 @@ async fn start(
 }
 
 async fn wait_for_services(client: &Client, wanted: usize) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        let ready = providers(client).await?.map_or(0, |service| {
-            service.nodes.iter().filter(|n| n.online && n.ready).count()
-        });
-        if ready >= wanted {
-            return Ok(());
+    let all_ready = async {
+        loop {
+            let service = providers(client).await?;
+            let nodes = service.map(|service| service.nodes).unwrap_or_default();
+            if nodes.iter().filter(|n| n.online && n.ready).count() >= wanted {
+                return Ok(());
+            }
+            sleep(REFRESH / 5).await;
         }
-        sleep(REFRESH / 5).await;
-    }
-    tracing::warn!("not every node offers its server yet");
-    Ok(())
+    };
+    timeout(PATIENCE, all_ready).await.unwrap_or_else(|_| {
+        tracing::warn!("not every node offers its server yet");
+        Ok(())
+    })
 }
 
 async fn providers(client: &Client) -> Result<Option<ServiceShape>, Failure> {

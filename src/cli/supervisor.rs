@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use warren::node::Status;
 
 /// The service manager that started this process, if any.
@@ -19,7 +19,7 @@ impl Supervisor {
         let watchdog = sd_notify::watchdog_enabled().map(|limit| {
             // Twice within the limit, as sd_watchdog_enabled(3) advises.
             let period = (limit / 2).max(Duration::from_millis(1));
-            let mut ticks = interval_at(Instant::now(), period);
+            let mut ticks = interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         });

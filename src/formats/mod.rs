@@ -1,4 +1,5 @@
 //! Documents of other systems, and the notations they share. Pure: text in, values out, and back.
 
 pub mod localai;
+pub mod localai_p2p;
 pub mod timestamp;

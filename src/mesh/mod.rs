@@ -8,14 +8,28 @@
 //! | [`entry`] | which bytes an author signs |
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
+//! | [`stream`] | the bytes at the head of a tunnel's stream |
 
 pub mod addr;
 pub mod balance;
+pub mod brain;
+pub mod close;
 pub mod entry;
 pub mod event;
+pub mod filter;
+pub mod hello;
 pub mod id;
 pub mod keys;
+pub mod knock;
+pub mod ledger;
+pub mod members;
 pub mod name;
+pub mod observed;
+pub mod rate;
+pub mod records;
+pub mod stream;
+pub mod sync;
 pub mod time;
 pub mod token;
 pub mod view;
+pub mod wire;

@@ -173,6 +173,22 @@ impl fmt::Display for TokenKind {
 }
 
 /// A network's token. Its `Debug` shows kind and public fingerprint only.
+///
+/// ```
+/// use warren::mesh::keys::NetworkKeys;
+/// use warren::mesh::token::Token;
+///
+/// let founded = Token::generate(&mut rand::rng(), 9_000, 360)?;
+/// let node = warren::mesh::id::Identity::from_seed(&[1; 32]).id();
+/// let peer = format!("{node}@192.0.2.7:7717").parse()?;
+/// let line = founded.clone().with_bootstrap(vec![peer])?.to_text();
+///
+/// let joined: Token = line.parse()?;
+/// assert!(joined.same_network(&founded));
+/// assert_eq!(joined.bootstrap().len(), 1);
+/// assert_eq!(NetworkKeys::new(&joined).fingerprint().len(), 16);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Token {
     secret: Secret,
@@ -260,6 +276,28 @@ impl Token {
         Self {
             localai_text: None,
             ..self.clone()
+        }
+    }
+
+    /// The native token of a network whose roles `root` grants. A first generation becomes another
+    /// network by that, because the network id covers the root key.
+    #[must_use]
+    pub fn with_root(&self, root: NodeId) -> Self {
+        Self {
+            root: Some(root),
+            ..self.to_native()
+        }
+    }
+
+    /// The native token of the same network's next generation: `secret` replaces the old one,
+    /// which then evicts whoever does not learn it.
+    #[must_use]
+    pub fn next_generation(&self, secret: Secret) -> Self {
+        Self {
+            secret,
+            generation: self.generation.saturating_add(1),
+            network_id: Some(NetworkKeys::new(self).network_id()),
+            ..self.to_native()
         }
     }
 

@@ -1,1 +1,32 @@
-//! net
+//! The wire: QUIC endpoints that only members can speak to, links between nodes, and dials.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`gate`] | shares the pure [`crate::mesh::knock::Gate`] between sockets, TLS and the accept loop |
+//! | [`socket`] | drops every datagram that is not from a member, before QUIC sees it |
+//! | [`crypto`] | keys QUIC Initial packets with the network's secret |
+//! | [`verify`] | raw public keys: who the peer is, pinned or learnt once |
+//! | [`endpoint`] | one QUIC endpoint per listen address, client and server on one socket |
+//! | [`hello`] | the first exchange on a connection; only then is it a link |
+//! | [`link`] | frames, tunnels and the end of a link |
+//! | [`dial`] | races addresses until a Hello is checked |
+//! | [`accept`] | lets knocks in, once each, within limits |
+//! | [`addresses`] | where this machine can be reached |
+//!
+//! It decides nothing about the mesh: links and frames go to the driver, effects come back.
+
+pub mod accept;
+pub mod addresses;
+pub mod cid;
+pub mod crypto;
+pub mod dial;
+pub mod endpoint;
+pub mod gate;
+pub mod hello;
+pub mod link;
+pub mod socket;
+pub mod verify;
+
+mod hub;
+
+pub use hub::{LinkEvent, Net, NetError, NetSetup, OpenError, TunnelSink};

@@ -1,3 +1,29 @@
-//! service
+//! The data plane: TCP connections carried between a client, the mesh and a real server.
+//! It takes no decision about the mesh and knows no link, ledger or store: the node hands it a
+//! [`View`](crate::mesh::view::View) and streams ([`tunnels::Tunnels`]), it hands back readiness,
+//! counts and summaries.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`spec`] | what users ask for |
+//! | [`expose`] | egress: the side next to the real server |
+//! | [`ingress`] | the local listener; `connection` is one client, `replay` its second chance |
+//! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side |
+//! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
+//! | [`tls`] | TLS towards clients |
+//! | [`counts`] | connections per service and node |
 
+mod connection;
+pub mod counts;
+pub mod end;
+pub mod expose;
+mod far;
+pub mod head;
+mod health;
+pub mod ingress;
+pub mod page;
+pub mod pipe;
+mod replay;
 pub mod spec;
+pub mod tls;
+pub mod tunnels;

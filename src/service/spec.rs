@@ -1,5 +1,5 @@
-//! What can be asked of the data plane: the specifications of roles, as the library, the admin
-//! socket and the store write them. Pure types: nothing here opens a socket or reads a file.
+//! What the user asks the data plane to do. These types are also stored (`roles`) and travel
+//! over the admin socket, so fields may be added, none renamed.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

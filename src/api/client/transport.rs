@@ -180,13 +180,16 @@ pub(super) async fn open(
 
     let (mut sender, driver) = http1::handshake(TokioIo::new(socket))
         .await
-        .map_err(broken)?;
+        .map_err(|error| broken(&error))?;
     let connection = Connection(tokio::spawn(async move {
         // An error here also ends the body, where whoever reads it learns of it.
         let _ = driver.await;
     }));
     let answer = timeout_at(deadline, sender.send_request(request)).await;
-    let (head, body) = answer.map_err(|_| silent())?.map_err(broken)?.into_parts();
+    let (head, body) = answer
+        .map_err(|_| silent())?
+        .map_err(|error| broken(&error))?
+        .into_parts();
     if head.status.is_success() {
         return Ok((body, connection));
     }
@@ -246,7 +249,7 @@ fn refusal(status: StatusCode, document: &[u8]) -> ClientError {
 }
 
 /// What hyper reports once the socket is open: the daemon ended, or is no HTTP server.
-fn broken(error: hyper::Error) -> ClientError {
+fn broken(error: &hyper::Error) -> ClientError {
     if error.is_parse() {
         ClientError::Protocol {
             what: error.to_string(),

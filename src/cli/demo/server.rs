@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::sse::{Event, Sse};
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
+use warren::clock::Clock;
 
 use crate::cli::fail::Failure;
 
@@ -75,12 +76,10 @@ async fn chat(State(node): State<Arc<str>>, Json(request): Json<ChatRequest>) ->
 }
 
 fn head(node: &str, object: &str) -> Value {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    let created = since_epoch.map_or(0, |since| since.as_secs());
     json!({
         "id": "chatcmpl-demo",
         "object": object,
-        "created": created,
+        "created": Clock::default().now().unix_s(),
         "model": MODEL,
         "system_fingerprint": node,
     })

@@ -3,7 +3,7 @@
 //! Reads events, not a tree: nothing is built from what is not understood, and reading stops at
 //! the first thing that is refused.
 
-use granit_parser::{Event, Parser, ScalarStyle, StrInput};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, StrInput};
 use zeroize::Zeroizing;
 
 /// Most events that are read. A token has about 40.
@@ -123,6 +123,8 @@ pub(super) fn read(document: &str) -> Result<Fields, YamlError> {
     let options = granit_parser::options! {
         disallow_directives: true,
         emit_comments: false,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
     };
     let mut reader = Reader {
         events: Parser::new_from_str_with_options(document, options),
@@ -249,13 +251,14 @@ impl<'a> Reader<'a> {
                 self.line = span.start.line();
                 Ok(Some(event))
             }
-            Some(Err(error)) => {
-                let at = error.marker();
-                Err(YamlError::Syntax {
-                    line: at.line(),
-                    column: at.col() + 1,
-                })
+            Some(Err(error)) if *error.kind() == ErrorKind::RecursionLimitExceeded => {
+                Err(YamlError::TooDeep)
             }
+            // Only the place: what stands there may be part of a key.
+            Some(Err(error)) => Err(YamlError::Syntax {
+                line: error.marker().line(),
+                column: error.marker().col() + 1,
+            }),
         }
     }
 }

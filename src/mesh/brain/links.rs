@@ -1,0 +1,469 @@
+//! Links: which one of two stays, who is alive, whom to dial.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::{Brain, Dialled, Effect, MAX_DIALS, MAX_MEMBERS, Save, Timing};
+use crate::mesh::close::CloseCode;
+use crate::mesh::entry::{Alive, LifeState};
+use crate::mesh::event::What;
+use crate::mesh::id::NodeId;
+use crate::mesh::members::{KnownPeer, LinkId, Member};
+use crate::mesh::rate::Rate;
+use crate::mesh::sync::Session;
+use crate::mesh::time::Now;
+use crate::mesh::wire::{Frame, MAX_ALIVE};
+
+/// What one link may send in the long run, and at once: frames and entries both count one. The
+/// burst covers a first reconciliation of a full ledger; the rate bounds signature checks.
+const FRAMES_PER_SECOND: f64 = 2_000.0;
+const FRAMES_AT_ONCE: f64 = 70_000.0;
+/// A timer that fires this late means that this process stood still (SIGSTOP, suspend): the
+/// silence was its own.
+const OWN_SLEEP: Duration = Duration::from_secs(1);
+/// Between two searches for a wrong clock (A9).
+const SEARCH_EVERY: Duration = Duration::from_secs(3600);
+
+/// A connection whose Hello was checked on both sides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkUp {
+    /// Its number.
+    pub link: LinkId,
+    /// Who is at the other end, proven by TLS.
+    pub peer: NodeId,
+    /// The peer's sign of life; its signature was checked.
+    pub alive: Alive,
+    /// What this node dialled for; `None` if the peer dialled.
+    pub dialled: Option<Dialled>,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// This node's address as the peer sees it.
+    pub observed: SocketAddr,
+}
+
+/// One link that is up.
+pub(super) struct Link {
+    pub(super) peer: NodeId,
+    pub(super) dialled_by_me: bool,
+    pub(super) rtt: Option<Duration>,
+    pub(super) sync: Option<Session>,
+    pub(super) answering: Option<Session>,
+    pub(super) rate: Rate,
+    pub(super) bad_entries: u32,
+    since: Duration,
+    heard: Duration,
+    pinged: bool,
+    retired: bool,
+}
+
+impl Link {
+    /// When this link needs a look.
+    pub(super) fn due_at(&self, timing: &Timing) -> Duration {
+        let wait = if self.pinged {
+            timing.silence_is_death
+        } else {
+            timing.ping_after
+        };
+        self.heard + wait
+    }
+}
+
+impl Brain {
+    pub(super) fn link_up(&mut self, now: Now, rng: &mut impl Rng, up: LinkUp) {
+        if let Some(Dialled::Host(at)) = &up.dialled {
+            for target in self.unpinned.iter_mut().filter(|target| target.at == *at) {
+                target.id = Some(up.peer);
+                target.backoff.dialling = false;
+            }
+        }
+        let known_boot = self.members.get(&up.peer).map_or(0, Member::boot);
+        if up.alive.boot < known_boot {
+            self.refuse_old_boot(&up);
+            return;
+        }
+        if up.alive.boot > known_boot {
+            self.close_links_of(now, up.peer, CloseCode::OldBoot);
+        }
+        self.silent_since = None;
+        let was_online = self.members.get(&up.peer).is_some_and(Member::is_online);
+        self.observed.note(up.peer, up.remote.ip(), up.observed);
+        self.note_own_addresses();
+        let link = Link {
+            peer: up.peer,
+            dialled_by_me: up.dialled.is_some(),
+            rtt: None,
+            sync: None,
+            answering: None,
+            rate: Rate::new(FRAMES_PER_SECOND, FRAMES_AT_ONCE),
+            bad_entries: 0,
+            since: now.mono,
+            heard: now.mono,
+            pinged: false,
+            retired: false,
+        };
+        self.links.insert(up.link, link);
+        let member = self
+            .members
+            .entry(up.peer)
+            .or_insert_with(|| Member::new(up.peer));
+        member.links.push(up.link);
+        member.last_seen_ms = now.unix_ms;
+        member.backoff.dialling = false;
+        member.backoff.hope(now.mono);
+        match &up.dialled {
+            Some(Dialled::Host(at)) if !member.hosts.contains(at) => member.hosts.push(at.clone()),
+            Some(_) => member.prefer(up.remote),
+            None => {}
+        }
+        self.take_alive(now, rng, Some(up.link), up.alive);
+        self.greet(now, rng, up.link);
+        self.resolve_duplicates(up.peer);
+        self.save_peer(up.peer);
+        if !was_online {
+            let name = self
+                .members
+                .get(&up.peer)
+                .and_then(|member| member.name.clone());
+            self.effects
+                .push_back(Effect::Event(What::NodeUp { id: up.peer, name }));
+        }
+        self.view_dirty = true;
+    }
+
+    /// First words on a new link: everybody's signs of life, then this node's live entries at
+    /// once (they are few, and they are what a newcomer waits for), then reconciliation.
+    fn greet(&mut self, now: Now, rng: &mut impl Rng, link: LinkId) {
+        let known = self.members.values().filter_map(|member| member.alive);
+        let all: Vec<Alive> = std::iter::once(self.alive).chain(known).collect();
+        for some in all.chunks(MAX_ALIVE) {
+            self.send(link, Frame::Alive(some.to_vec()));
+        }
+        self.send_entries(link, self.ledger.live_of(self.me));
+        self.open_sync(now, rng, link);
+    }
+
+    /// Two processes with one key: the older start is told and not let in.
+    fn refuse_old_boot(&mut self, up: &LinkUp) {
+        self.count("old_boot");
+        let newest = self.members.get(&up.peer).and_then(|member| member.alive);
+        self.send(up.link, Frame::Alive(newest.into_iter().collect()));
+        self.effects.push_back(Effect::Close {
+            link: up.link,
+            code: CloseCode::OldBoot,
+        });
+    }
+
+    fn note_own_addresses(&mut self) {
+        let agreed = self.observed.agreed();
+        if agreed != self.own_addresses {
+            self.own_addresses.clone_from(&agreed);
+            self.effects.push_back(Effect::OwnAddresses(agreed));
+        }
+    }
+
+    /// Keeps one of several links to `peer`: the newest of those dialled by the smaller id, else
+    /// the newest (security.md §4). Both ends compute the same. Only the node that dialled the
+    /// winner retires losers: its own Hello check came last, so both ends have the winner up.
+    fn resolve_duplicates(&mut self, peer: NodeId) {
+        let Some(best) = self.best_link(peer) else {
+            return;
+        };
+        let winner_is_mine = self.links.get(&best).is_some_and(|link| link.dialled_by_me);
+        let Some(member) = self.members.get(&peer) else {
+            return;
+        };
+        for other in member
+            .links
+            .clone()
+            .into_iter()
+            .filter(|link| *link != best)
+        {
+            let Some(link) = self.links.get_mut(&other) else {
+                continue;
+            };
+            if winner_is_mine && !link.retired {
+                link.retired = true;
+                self.effects.push_back(Effect::Retire { link: other });
+            }
+        }
+    }
+
+    /// The link to `peer` that is used for new work.
+    pub fn best_link(&self, peer: NodeId) -> Option<LinkId> {
+        let links = &self.members.get(&peer)?.links;
+        let smaller_is_me = self.me < peer;
+        let rank = |id: &LinkId| {
+            let link = self.links.get(id)?;
+            Some((
+                !link.retired,
+                link.dialled_by_me == smaller_is_me,
+                link.since,
+                *id,
+            ))
+        };
+        links.iter().copied().max_by_key(rank)
+    }
+
+    pub(super) fn link_down(&mut self, now: Now, link: LinkId, reason: &str) {
+        let Some(gone) = self.links.remove(&link) else {
+            return;
+        };
+        let peer = gone.peer;
+        let Some(member) = self.members.get_mut(&peer) else {
+            return;
+        };
+        let was_online = member.is_online();
+        member.links.retain(|other| *other != link);
+        member.last_seen_ms = member.last_seen_ms.max(unix_at(now, gone.heard));
+        self.view_dirty = true;
+        if !member.links.is_empty() {
+            return;
+        }
+        member.backoff.hope(now.mono);
+        member.be_courteous(self.me, now.mono);
+        let name = member.name.clone();
+        self.observed.forget(&peer);
+        self.note_own_addresses();
+        self.save_peer(peer);
+        if was_online {
+            let reason = reason.to_owned();
+            self.effects.push_back(Effect::Event(What::NodeDown {
+                id: peer,
+                name,
+                reason,
+            }));
+        }
+    }
+
+    fn close_links_of(&mut self, now: Now, peer: NodeId, code: CloseCode) {
+        let links = self.members.get(&peer).map(|member| member.links.clone());
+        for link in links.unwrap_or_default() {
+            self.effects.push_back(Effect::Close { link, code });
+            self.link_down(now, link, "it started anew");
+        }
+    }
+
+    pub(super) fn heard(&mut self, now: Now, link: LinkId, rtt: Option<Duration>) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.heard = now.mono;
+            link.pinged = false;
+            link.rtt = rtt.or(link.rtt);
+        }
+    }
+
+    /// This process stood still: what its peers seem to have missed, it missed itself.
+    pub(super) fn forgive_own_sleep(&mut self, now: Now) {
+        let late = self
+            .expected_wake
+            .map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
+        if late > OWN_SLEEP {
+            for link in self.links.values_mut() {
+                link.heard += late;
+            }
+        }
+    }
+
+    pub(super) fn check_links(&mut self, now: Now, rng: &mut impl Rng) {
+        let mut dead = Vec::new();
+        let mut ping = Vec::new();
+        let mut old = Vec::new();
+        for (id, link) in &mut self.links {
+            let silence = now.mono.saturating_sub(link.heard);
+            if silence >= self.timing.silence_is_death {
+                dead.push(*id);
+            } else if silence >= self.timing.ping_after && !link.pinged {
+                link.pinged = true;
+                ping.push(*id);
+            }
+            let age = now.mono.saturating_sub(link.since);
+            if link.dialled_by_me && !link.retired && age >= self.timing.redial_after {
+                old.push(link.peer);
+            }
+        }
+        for link in ping {
+            self.send(link, Frame::Ping(rng.next_u64()));
+        }
+        for link in dead {
+            let reason = format!("nothing heard for {:?}", self.timing.silence_is_death);
+            self.effects.push_back(Effect::Close {
+                link,
+                code: CloseCode::Timeout,
+            });
+            self.link_down(now, link, &reason);
+        }
+        for peer in old {
+            self.dial_member(peer);
+        }
+    }
+
+    pub(super) fn dial_failed(
+        &mut self,
+        now: Now,
+        rng: &mut impl Rng,
+        dialled: &Dialled,
+        silent: bool,
+        _reason: &str,
+    ) {
+        match dialled {
+            Dialled::Node(id) => {
+                if let Some(member) = self.members.get_mut(id) {
+                    member.backoff.failed(now.mono, rng);
+                }
+            }
+            Dialled::Host(at) => {
+                for target in self.unpinned.iter_mut().filter(|target| target.at == *at) {
+                    target.backoff.failed(now.mono, rng);
+                }
+            }
+        }
+        if silent && self.links.is_empty() && self.silent_since.is_none() {
+            self.silent_since = Some(now.mono);
+        }
+        self.search_clock(now);
+    }
+
+    /// After a while of silence from everybody, asks whether this node's own clock is wrong.
+    pub(super) fn search_clock(&mut self, now: Now) {
+        let silent_for = self
+            .silent_since
+            .map(|since| now.mono.saturating_sub(since));
+        let due = silent_for.is_some_and(|silent| silent >= self.silence_window);
+        if !due || now.mono < self.next_search {
+            return;
+        }
+        let pinned = self.members.values().filter(|member| member.is_dialable());
+        if let Some(member) = pinned.max_by_key(|member| member.last_seen_ms) {
+            let (peer, targets) = (member.id, member.targets());
+            self.next_search = now.mono + SEARCH_EVERY;
+            self.effects
+                .push_back(Effect::SearchClock { peer, targets });
+        }
+    }
+
+    pub(super) fn start_dials(&mut self, now: Now) {
+        let under_way = self
+            .members
+            .values()
+            .filter(|member| member.backoff.dialling)
+            .count();
+        let room = MAX_DIALS.saturating_sub(under_way);
+        let due = self
+            .members
+            .values()
+            .filter(|member| member.is_dialable() && member.backoff.due(now.mono));
+        let due: Vec<NodeId> = due.map(|member| member.id).take(room).collect();
+        for peer in due {
+            self.dial_member(peer);
+        }
+        let open = self
+            .unpinned
+            .iter_mut()
+            .filter(|target| target.id.is_none());
+        for target in open.filter(|target| target.backoff.due(now.mono)) {
+            target.backoff.dialling = true;
+            self.effects.push_back(Effect::Dial {
+                dialled: Dialled::Host(target.at.clone()),
+                targets: vec![target.at.clone()],
+            });
+        }
+    }
+
+    fn dial_member(&mut self, peer: NodeId) {
+        let Some(member) = self.members.get_mut(&peer).filter(|m| !m.backoff.dialling) else {
+            return;
+        };
+        member.backoff.dialling = true;
+        let targets = member.targets();
+        self.effects.push_back(Effect::Dial {
+            dialled: Dialled::Node(peer),
+            targets,
+        });
+    }
+
+    pub(super) fn save_peer(&mut self, peer: NodeId) {
+        let Some(member) = self.members.get(&peer) else {
+            return;
+        };
+        let learnt = self
+            .unpinned
+            .iter()
+            .filter(|target| target.id == Some(peer));
+        self.effects.push_back(Effect::Save(Save::Peer(KnownPeer {
+            id: peer,
+            name: member.name.clone(),
+            addresses: member.addresses.clone(),
+            last_seen_ms: member.last_seen_ms,
+            boot: member.boot(),
+            learnt_at: learnt.map(|target| target.at.clone()).collect(),
+        })));
+    }
+
+    /// Takes in a sign of life, whose signature is checked here unless the link's own Hello
+    /// carried it. A new or greater one is passed on.
+    pub(super) fn take_alive(
+        &mut self,
+        now: Now,
+        rng: &mut impl Rng,
+        from: Option<LinkId>,
+        alive: Alive,
+    ) {
+        if alive.node == self.me {
+            if alive.boot > self.boot && alive.verify(self.network) {
+                self.effects.push_back(Effect::Cloned);
+            }
+            return;
+        }
+        let member = self.members.get(&alive.node);
+        if member.is_some_and(|member| alive.boot < member.min_boot) {
+            return self.count("old_boot");
+        }
+        let known = member.and_then(|member| member.alive);
+        if known.is_some_and(|known| known.rank() >= alive.rank()) {
+            return;
+        }
+        if !self.members.contains_key(&alive.node) && self.members.len() >= MAX_MEMBERS {
+            self.count("too_many_members");
+            return;
+        }
+        if !alive.verify(self.network) {
+            self.count("bad_signature");
+            return;
+        }
+        let me = self.me;
+        let member = self
+            .members
+            .entry(alive.node)
+            .or_insert_with(|| Member::new(alive.node));
+        let was_online = member.is_online();
+        let newer_boot = member.boot() < alive.boot;
+        member.alive = Some(alive);
+        if newer_boot {
+            member.record = None;
+            member.backoff.hope(now.mono);
+            member.be_courteous(me, now.mono);
+        }
+        let name = member.name.clone();
+        let dropped = if alive.state == LifeState::Leave {
+            self.ledger.drop_live(alive.node)
+        } else {
+            self.ledger.set_boot(alive.node, alive.boot)
+        };
+        self.view_dirty |= newer_boot || !dropped.is_empty() || was_online;
+        if alive.state == LifeState::Leave && was_online {
+            self.effects.push_back(Effect::Event(What::NodeLeft {
+                id: alive.node,
+                name,
+            }));
+        }
+        self.pass_on(rng, from, &Frame::Alive(vec![alive]));
+    }
+}
+
+/// The wall clock at an earlier monotonic moment.
+fn unix_at(now: Now, earlier: Duration) -> u64 {
+    let ago = now.mono.saturating_sub(earlier).as_millis();
+    now.unix_ms
+        .saturating_sub(u64::try_from(ago).unwrap_or(u64::MAX))
+}

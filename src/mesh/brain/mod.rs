@@ -1,0 +1,502 @@
+//! The one state machine that takes every control-plane decision.
+//!
+//! Call [`Brain::handle`] with what happened, [`Brain::handle_timeout`] when
+//! [`Brain::poll_timeout`] says so, and after either take every [`Effect`] from
+//! [`Brain::poll_effect`] and carry it out in order. [`Brain::take_view`] gives the new view of
+//! the mesh if it changed. Nothing here touches a socket, a disk, a clock or a global generator.
+//!
+//! Until membership gets its own protocol, a node links to every member it learns of and judges
+//! life by its own links alone: [`Timing::silence_is_death`] after the last byte, a member is
+//! offline.
+
+mod links;
+mod spread;
+mod views;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::addr::{HostPort, PeerAddr};
+use super::close::CloseCode;
+use super::entry::{Alive, Class, Draft, Entry, EntryError, LifeState, NetworkId, Slot};
+use super::event::What;
+use super::id::{Identity, NodeId};
+use super::ledger::{Ledger, Merge, Refusal};
+use super::members::{Backoff, KnownPeer, LinkId, Member};
+use super::name::Bucket;
+use super::observed::Observed;
+use super::records::{NodeRecord, ServiceRecord};
+use super::time::Now;
+use super::view::View;
+use super::wire::Frame;
+
+pub use links::LinkUp;
+
+/// Most members kept. A token holder can mint identities without end; beyond this, nodes that
+/// are only heard of are ignored.
+pub const MAX_MEMBERS: usize = 20_000;
+/// Dials under way at once.
+const MAX_DIALS: usize = 16;
+
+/// When things happen on links.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// A link on which nothing was heard for this long is pinged.
+    pub ping_after: Duration,
+    /// A link on which nothing was heard for this long is dead. Above `ping_after` by at least
+    /// one slow round trip.
+    pub silence_is_death: Duration,
+    /// A link this old is replaced by a new one, for fresh keys (security.md §3.8).
+    pub redial_after: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            ping_after: Duration::from_millis(800),
+            silence_is_death: Duration::from_millis(2400),
+            redial_after: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// What a node is when its brain starts.
+pub struct Setup {
+    /// Its key.
+    pub identity: Identity,
+    /// Its network.
+    pub network: NetworkId,
+    /// This start of the process (C18).
+    pub boot: u64,
+    /// What it says of itself.
+    pub record: NodeRecord,
+    /// Nodes to dial first; those without id learn it.
+    pub connect: Vec<PeerAddr>,
+    /// Seconds per crypto epoch, for deciding when silence may be a wrong clock.
+    pub crypto_interval: u32,
+    /// When things happen.
+    pub timing: Timing,
+}
+
+/// What a dial was for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dialled {
+    /// A node, by id: the connection is pinned to it.
+    Node(NodeId),
+    /// An address whose node is not known yet.
+    Host(HostPort),
+}
+
+/// What happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// A connection whose Hello was checked on both sides.
+    LinkUp(LinkUp),
+    /// A connection ended.
+    LinkDown {
+        /// Which.
+        link: LinkId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Bytes came over a link; `rtt` is what QUIC measures.
+    Heard {
+        /// Which.
+        link: LinkId,
+        /// Round trip.
+        rtt: Duration,
+    },
+    /// A control frame.
+    Frame {
+        /// On which link.
+        link: LinkId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// A dial ended without a link.
+    DialFailed {
+        /// What it was for.
+        dialled: Dialled,
+        /// Nothing at all came back: a wrong token, a wrong clock, a dead host.
+        silent: bool,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// What to do. Carried out in order.
+#[derive(Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Send a frame on a link; a link that is gone swallows it.
+    Send {
+        /// Where.
+        link: LinkId,
+        /// What.
+        frame: Frame,
+    },
+    /// Dial, all targets at once, the first Hello wins.
+    Dial {
+        /// What for.
+        dialled: Dialled,
+        /// Where.
+        targets: Vec<HostPort>,
+    },
+    /// Close a link now.
+    Close {
+        /// Which.
+        link: LinkId,
+        /// Why.
+        code: CloseCode,
+    },
+    /// Close a link when no tunnel is left on it; open none on it.
+    Retire {
+        /// Which.
+        link: LinkId,
+    },
+    /// Keep on disk; losing it in a crash costs a reconciliation, nothing more.
+    Save(Save),
+    /// Tell whoever watches.
+    Event(What),
+    /// Dial with epochs further away, to find out whether this node's clock is wrong (A9).
+    SearchClock {
+        /// A pinned peer.
+        peer: NodeId,
+        /// Where.
+        targets: Vec<HostPort>,
+    },
+    /// Knocks for these addresses of this node are valid, too (A4).
+    OwnAddresses(Vec<SocketAddr>),
+    /// Stop the node: another process uses its identity (C18).
+    Cloned,
+}
+
+/// What the store keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Save {
+    /// A durable entry of another author.
+    Entry(Entry),
+    /// A durable slot that was given up for newer ones.
+    Drop(Slot),
+    /// What is known of a peer.
+    Peer(KnownPeer),
+}
+
+/// A `--connect HOST:PORT` whose node is not known yet.
+struct Unpinned {
+    at: HostPort,
+    backoff: Backoff,
+    id: Option<NodeId>,
+}
+
+/// The state machine. See the module for the order of calls.
+pub struct Brain {
+    identity: Identity,
+    me: NodeId,
+    network: NetworkId,
+    boot: u64,
+    alive: Alive,
+    record: NodeRecord,
+    live_version: u64,
+    timing: Timing,
+    ledger: Ledger,
+    members: BTreeMap<NodeId, Member>,
+    links: BTreeMap<LinkId, links::Link>,
+    unpinned: Vec<Unpinned>,
+    observed: Observed,
+    own_addresses: Vec<SocketAddr>,
+    silence_window: Duration,
+    silent_since: Option<Duration>,
+    next_search: Duration,
+    effects: VecDeque<Effect>,
+    view: View,
+    view_dirty: bool,
+    refused: BTreeMap<&'static str, u64>,
+    expected_wake: Option<Duration>,
+}
+
+impl Brain {
+    /// A brain that knows `peers` and `entries` from its store. Its first effects are the dials.
+    pub fn new(now: Now, setup: Setup, peers: Vec<KnownPeer>, entries: Vec<Entry>) -> Self {
+        let me = setup.identity.id();
+        let alive = Alive::sign(
+            setup.network,
+            &setup.identity,
+            setup.boot,
+            0,
+            LifeState::Alive,
+        );
+        let epoch = Duration::from_secs(u64::from(setup.crypto_interval));
+        let mut brain = Self {
+            me,
+            network: setup.network,
+            boot: setup.boot,
+            alive,
+            record: setup.record,
+            live_version: 0,
+            timing: setup.timing,
+            ledger: Ledger::new(setup.network),
+            members: BTreeMap::new(),
+            links: BTreeMap::new(),
+            unpinned: Vec::new(),
+            observed: Observed::default(),
+            own_addresses: Vec::new(),
+            silence_window: (2 * epoch).clamp(Duration::from_secs(5), Duration::from_secs(30)),
+            silent_since: None,
+            next_search: Duration::ZERO,
+            effects: VecDeque::new(),
+            view: View::new(me),
+            view_dirty: true,
+            refused: BTreeMap::new(),
+            expected_wake: None,
+            identity: setup.identity,
+        };
+        brain.ledger.set_boot(me, brain.boot);
+        for entry in entries {
+            if entry.verify(brain.network).is_err() || !brain.ledger.load(entry, now) {
+                brain.count("stored_entry");
+            }
+        }
+        for peer in peers {
+            brain.remember(peer);
+        }
+        for peer in setup.connect {
+            brain.add_target(peer);
+        }
+        brain.publish_record(now);
+        brain
+    }
+
+    fn remember(&mut self, peer: KnownPeer) {
+        if peer.id == self.me {
+            return;
+        }
+        for at in &peer.learnt_at {
+            self.unpinned.push(Unpinned {
+                at: at.clone(),
+                backoff: Backoff::default(),
+                id: Some(peer.id),
+            });
+        }
+        let mut member = Member::new(peer.id);
+        member.name = peer.name;
+        member.addresses = peer.addresses;
+        member.last_seen_ms = peer.last_seen_ms;
+        member.min_boot = peer.boot;
+        self.members.insert(peer.id, member);
+    }
+
+    /// Adds a node to dial: from the token, a flag, or a beacon.
+    pub fn add_target(&mut self, peer: PeerAddr) {
+        match peer.id {
+            Some(id) if id == self.me => {}
+            Some(id) => {
+                let member = self.members.entry(id).or_insert_with(|| Member::new(id));
+                match peer.at.socket_addr() {
+                    Some(addr) => {
+                        member.learn(&[addr]);
+                    }
+                    None if !member.hosts.contains(&peer.at) => member.hosts.push(peer.at),
+                    None => {}
+                }
+            }
+            None => {
+                if let Some(known) = self.unpinned.iter().find(|known| known.at == peer.at) {
+                    // Learnt in an earlier start: pinned, never asked by address again (A3).
+                    if let Some(id) = known.id {
+                        self.add_target(PeerAddr {
+                            id: Some(id),
+                            at: peer.at,
+                        });
+                    }
+                } else {
+                    let backoff = Backoff::default();
+                    self.unpinned.push(Unpinned {
+                        at: peer.at,
+                        backoff,
+                        id: None,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Now, rng: &mut impl Rng, input: Input) {
+        match input {
+            Input::LinkUp(up) => self.link_up(now, rng, up),
+            Input::LinkDown { link, reason } => self.link_down(now, link, &reason),
+            Input::Heard { link, rtt } => self.heard(now, link, Some(rtt)),
+            Input::Frame { link, frame } => {
+                self.heard(now, link, None);
+                self.frame(now, rng, link, frame);
+            }
+            Input::DialFailed {
+                dialled,
+                silent,
+                reason,
+            } => {
+                self.dial_failed(now, rng, &dialled, silent, &reason);
+            }
+        }
+        self.start_dials(now);
+    }
+
+    /// Does what is due at `now`: pings, verdicts, dials.
+    pub fn handle_timeout(&mut self, now: Now, rng: &mut impl Rng) {
+        self.forgive_own_sleep(now);
+        self.check_links(now, rng);
+        self.search_clock(now);
+        self.start_dials(now);
+    }
+
+    /// When to call [`Brain::handle_timeout`] next, monotonic; `None` while nothing is due.
+    pub fn poll_timeout(&mut self) -> Option<Duration> {
+        let links = self.links.values().map(|link| link.due_at(&self.timing));
+        let members = self.members.values().filter(|member| member.is_dialable());
+        let dials = members.filter_map(|member| member.backoff.due_at());
+        let open = self.unpinned.iter().filter(|target| target.id.is_none());
+        let hosts = open.filter_map(|target| target.backoff.due_at());
+        let at = links.chain(dials).chain(hosts).min();
+        self.expected_wake = at;
+        at
+    }
+
+    /// The next effect, in order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// This node's id.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// This node's newest sign of life, as its Hello carries it.
+    pub fn alive(&self) -> Alive {
+        self.alive
+    }
+
+    /// The ledger, for reading.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether a live entry counts: its author answers, or is this node.
+    pub fn is_current(&self, entry: &Entry) -> bool {
+        let author = entry.slot.author;
+        entry.slot.class == Class::Durable
+            || author == self.me
+            || self.members.get(&author).is_some_and(Member::is_online)
+    }
+
+    /// Signs a durable entry of this node; nothing is changed until [`Brain::apply_own`], so that
+    /// the store can make it durable first.
+    ///
+    /// # Errors
+    /// Limits of entries, or what the ledger would refuse.
+    pub fn draft(
+        &mut self,
+        now: Now,
+        bucket: Bucket,
+        key: String,
+        value: Option<Vec<u8>>,
+    ) -> Result<Entry, DraftError> {
+        let draft = Draft {
+            bucket,
+            key,
+            class: Class::Durable,
+            version: self.ledger.next_version(now),
+            boot: 0,
+            deleted: value.is_none(),
+            value: value.unwrap_or_default(),
+        };
+        let entry = Entry::sign(self.network, &self.identity, draft)?;
+        match self.ledger.check(&entry, now) {
+            Merge::Refused(refusal) => Err(DraftError::Refused(refusal)),
+            Merge::Taken { .. } | Merge::Known | Merge::Older => Ok(entry),
+        }
+    }
+
+    /// Whether an entry from outside keeps the limits and is signed by its author in this network.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn verify(&self, entry: &Entry) -> Result<(), EntryError> {
+        entry.verify(self.network)
+    }
+
+    /// Merges and spreads an entry that the store has made durable.
+    pub fn apply_own(&mut self, now: Now, rng: &mut impl Rng, entry: Entry) {
+        self.take_entry(now, rng, None, entry);
+    }
+
+    /// Announces, changes or withdraws one service of this node.
+    pub fn set_service(
+        &mut self,
+        now: Now,
+        rng: &mut impl Rng,
+        bucket: Bucket,
+        record: Option<&ServiceRecord>,
+    ) {
+        let value = record.and_then(|record| serde_json::to_vec(record).ok());
+        self.set_live(now, rng, bucket, self.me.short(), value);
+    }
+
+    /// Asks others to stop, or again to start, choosing this node.
+    pub fn set_draining(&mut self, now: Now, rng: &mut impl Rng, draining: bool) {
+        self.record.draining = draining;
+        self.publish_record_to(now, rng);
+    }
+
+    /// Says at which addresses this node can be dialled.
+    pub fn set_addresses(&mut self, now: Now, rng: &mut impl Rng, addresses: Vec<SocketAddr>) {
+        if self.record.addresses != addresses {
+            self.record.addresses = addresses;
+            self.publish_record_to(now, rng);
+        }
+    }
+
+    /// Announces the departure on every link. Links stay until the driver closes them.
+    pub fn leave(&mut self) {
+        let incarnation = self.alive.incarnation.saturating_add(1);
+        let state = LifeState::Leave;
+        self.alive = Alive::sign(self.network, &self.identity, self.boot, incarnation, state);
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            self.send(link, Frame::Alive(vec![self.alive]));
+        }
+    }
+
+    /// Counted refusals, by stable reason.
+    pub fn refused(&self) -> &BTreeMap<&'static str, u64> {
+        &self.refused
+    }
+
+    fn count(&mut self, reason: &'static str) {
+        *self.refused.entry(reason).or_default() += 1;
+    }
+
+    fn send(&mut self, link: LinkId, frame: Frame) {
+        self.effects.push_back(Effect::Send { link, frame });
+    }
+}
+
+/// Why a write of this node was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DraftError {
+    /// Key or value outside the limits.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// The ledger is full for this author or in all.
+    #[error(transparent)]
+    Refused(Refusal),
+}
+
+#[cfg(test)]
+mod tests;

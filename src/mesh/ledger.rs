@@ -1,0 +1,438 @@
+//! The replicated map: one value per slot, merged by rank, bounded per author and in total.
+//!
+//! Merge is commutative and idempotent: nodes that saw the same entries in any order hold the
+//! same map. Signatures are checked by the caller ([`Entry::verify`]) before an entry gets here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::entry::{Class, Entry, EntryId, NetworkId, Slot};
+use super::id::NodeId;
+use super::name::Bucket;
+use super::time::Now;
+
+/// What one author may keep, per class.
+pub const MAX_ENTRIES_PER_AUTHOR: usize = 4096;
+/// What one author may keep, per class, keys and values together.
+pub const MAX_BYTES_PER_AUTHOR: usize = 4 * 1024 * 1024;
+/// What the ledger keeps of everybody.
+pub const MAX_ENTRIES: usize = 65_536;
+/// What the ledger keeps of everybody, in bytes.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// How far a durable version may lie ahead of this node's wall clock (C23).
+pub const MAX_AHEAD_MS: u64 = 5 * 60 * 1000;
+/// A hybrid logical clock counts this many writes within one millisecond.
+const VERSIONS_PER_MS: u64 = 1 << 16;
+
+/// Why an entry was not merged although its signature holds. Counted per reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A durable version more than [`MAX_AHEAD_MS`] ahead of this node's clock.
+    #[error("the entry's version is more than five minutes ahead of this node's clock")]
+    Future,
+    /// A live entry whose boot is not its author's current one.
+    #[error("the entry belongs to an earlier start of its author, or to one not heard of yet")]
+    Boot,
+    /// The author has more and newer entries already.
+    #[error(
+        "its author keeps {MAX_ENTRIES_PER_AUTHOR} newer entries or {MAX_BYTES_PER_AUTHOR} bytes already"
+    )]
+    AuthorFull,
+    /// The ledger is full.
+    #[error("the ledger is full ({MAX_ENTRIES} entries or {MAX_BYTES} bytes)")]
+    Full,
+}
+
+/// What became of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// It is the slot's value now. `evicted` were given up for it (C22: lowest versions of the
+    /// same author first, so that all nodes keep the same set).
+    Taken {
+        /// Slots that are gone.
+        evicted: Vec<Slot>,
+    },
+    /// The very same entry is there.
+    Known,
+    /// A greater one is there.
+    Older,
+    /// It may not be there.
+    Refused(Refusal),
+}
+
+#[derive(Default)]
+struct Quota {
+    bytes: usize,
+    by_version: BTreeSet<(u64, Slot)>,
+}
+
+struct Stored {
+    entry: Entry,
+    id: EntryId,
+}
+
+/// The map.
+pub struct Ledger {
+    network: NetworkId,
+    slots: BTreeMap<Slot, Stored>,
+    by_id: HashMap<EntryId, Slot>,
+    quotas: BTreeMap<(NodeId, Class), Quota>,
+    boots: BTreeMap<NodeId, u64>,
+    bytes: usize,
+    last_version: u64,
+}
+
+impl Ledger {
+    /// An empty ledger of `network`.
+    pub fn new(network: NetworkId) -> Self {
+        Self {
+            network,
+            slots: BTreeMap::new(),
+            by_id: HashMap::new(),
+            quotas: BTreeMap::new(),
+            boots: BTreeMap::new(),
+            bytes: 0,
+            last_version: 0,
+        }
+    }
+
+    /// The next durable version: after everything merged, and not before the wall clock.
+    pub fn next_version(&mut self, now: Now) -> u64 {
+        let wall = now.unix_ms.saturating_mul(VERSIONS_PER_MS);
+        self.last_version = wall.max(self.last_version + 1);
+        self.last_version
+    }
+
+    /// Says which boot of `author` is current; live entries of others are void and dropped.
+    pub fn set_boot(&mut self, author: NodeId, boot: u64) -> Vec<Slot> {
+        self.boots.insert(author, boot);
+        let dead = self.live_slots(author, |entry| entry.boot != boot);
+        for slot in &dead {
+            self.drop_slot(slot);
+        }
+        dead
+    }
+
+    /// Drops every live entry of an author that left.
+    pub fn drop_live(&mut self, author: NodeId) -> Vec<Slot> {
+        let dead = self.live_slots(author, |_| true);
+        for slot in &dead {
+            self.drop_slot(slot);
+        }
+        dead
+    }
+
+    fn live_slots(&self, author: NodeId, which: impl Fn(&Entry) -> bool) -> Vec<Slot> {
+        let Some(quota) = self.quotas.get(&(author, Class::Live)) else {
+            return Vec::new();
+        };
+        let slots = quota.by_version.iter().map(|(_, slot)| slot);
+        slots
+            .filter(|slot| {
+                self.slots
+                    .get(slot)
+                    .is_some_and(|stored| which(&stored.entry))
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// What [`Ledger::merge`] would say, changing nothing.
+    pub fn check(&self, entry: &Entry, now: Now) -> Merge {
+        if let Some(stored) = self.slots.get(&entry.slot) {
+            if stored.entry == *entry {
+                return Merge::Known;
+            }
+            if stored.entry.rank() >= entry.rank() {
+                return Merge::Older;
+            }
+        }
+        match entry.slot.class {
+            Class::Live if self.boots.get(&entry.slot.author) != Some(&entry.boot) => {
+                return Merge::Refused(Refusal::Boot);
+            }
+            Class::Durable
+                if entry.version / VERSIONS_PER_MS > now.unix_ms.saturating_add(MAX_AHEAD_MS) =>
+            {
+                return Merge::Refused(Refusal::Future);
+            }
+            _ => {}
+        }
+        self.room_for(entry)
+    }
+
+    /// Takes `entry`, whose signature the caller has checked, if it is greater than what is there.
+    pub fn merge(&mut self, entry: Entry, now: Now) -> Merge {
+        let outcome = self.check(&entry, now);
+        if let Merge::Taken { evicted } = &outcome {
+            for slot in evicted {
+                self.drop_slot(slot);
+            }
+            if entry.slot.class == Class::Durable {
+                self.last_version = self.last_version.max(entry.version);
+            }
+            self.drop_slot(&entry.slot.clone());
+            self.store(entry);
+        }
+        outcome
+    }
+
+    /// Loads an entry from this node's own store: limits were checked when it was merged.
+    pub fn load(&mut self, entry: Entry, now: Now) -> bool {
+        matches!(self.merge(entry, now), Merge::Taken { .. } | Merge::Known)
+    }
+
+    fn room_for(&self, entry: &Entry) -> Merge {
+        let old = self
+            .slots
+            .get(&entry.slot)
+            .map_or(0, |stored| cost(&stored.entry));
+        let is_new = usize::from(old == 0);
+        let mut evicted = Vec::new();
+        let author = (entry.slot.author, entry.slot.class);
+        if let Some(quota) = self.quotas.get(&author) {
+            let mut count = quota.by_version.len() + is_new;
+            let mut bytes = quota.bytes - old + cost(entry);
+            for (version, slot) in &quota.by_version {
+                if count <= MAX_ENTRIES_PER_AUTHOR && bytes <= MAX_BYTES_PER_AUTHOR {
+                    break;
+                }
+                if *slot == entry.slot {
+                    continue;
+                }
+                if *version >= entry.version {
+                    return Merge::Refused(Refusal::AuthorFull);
+                }
+                count -= 1;
+                bytes -= self.slots.get(slot).map_or(0, |stored| cost(&stored.entry));
+                evicted.push(slot.clone());
+            }
+        }
+        let count = self.slots.len() + is_new - evicted.len();
+        if count > MAX_ENTRIES || self.bytes - old + cost(entry) > MAX_BYTES {
+            return Merge::Refused(Refusal::Full);
+        }
+        Merge::Taken { evicted }
+    }
+
+    fn store(&mut self, entry: Entry) {
+        let id = entry.id(self.network);
+        let quota = self
+            .quotas
+            .entry((entry.slot.author, entry.slot.class))
+            .or_default();
+        quota.bytes += cost(&entry);
+        quota.by_version.insert((entry.version, entry.slot.clone()));
+        self.bytes += cost(&entry);
+        self.by_id.insert(id, entry.slot.clone());
+        self.slots.insert(entry.slot.clone(), Stored { entry, id });
+    }
+
+    fn drop_slot(&mut self, slot: &Slot) {
+        let Some(stored) = self.slots.remove(slot) else {
+            return;
+        };
+        self.by_id.remove(&stored.id);
+        self.bytes -= cost(&stored.entry);
+        let owner = (slot.author, slot.class);
+        if let Some(quota) = self.quotas.get_mut(&owner) {
+            quota.bytes -= cost(&stored.entry);
+            quota
+                .by_version
+                .remove(&(stored.entry.version, slot.clone()));
+            if quota.by_version.is_empty() {
+                self.quotas.remove(&owner);
+            }
+        }
+    }
+
+    /// The entry in `slot`, tombstones included.
+    pub fn get(&self, slot: &Slot) -> Option<&Entry> {
+        self.slots.get(slot).map(|stored| &stored.entry)
+    }
+
+    /// The entry with this id.
+    pub fn by_id(&self, id: &EntryId) -> Option<&Entry> {
+        self.by_id.get(id).and_then(|slot| self.get(slot))
+    }
+
+    /// Ids of everything kept, for reconciliation.
+    pub fn ids(&self) -> impl Iterator<Item = EntryId> + '_ {
+        self.slots.values().map(|stored| stored.id)
+    }
+
+    /// Every entry, tombstones included, by slot.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.values().map(|stored| &stored.entry)
+    }
+
+    /// The entries of one bucket, tombstones included, by key and author.
+    pub fn bucket<'a>(&'a self, bucket: &'a Bucket) -> impl Iterator<Item = &'a Entry> {
+        // Slots order by bucket first, so a bucket is one range; its start is any lowest slot.
+        self.slots
+            .values()
+            .map(|stored| &stored.entry)
+            .filter(move |entry| entry.slot.bucket == *bucket)
+    }
+
+    /// Live entries of one author.
+    pub fn live_of(&self, author: NodeId) -> Vec<Entry> {
+        self.live_slots(author, |_| true)
+            .iter()
+            .filter_map(|slot| self.get(slot).cloned())
+            .collect()
+    }
+
+    /// Entries kept.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+/// What an entry counts against limits: its text plus what the maps need for it.
+fn cost(entry: &Entry) -> usize {
+    entry.value.len() + entry.slot.key.len() + entry.slot.bucket.as_str().len() + 128
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mesh::entry::Draft;
+    use crate::mesh::id::Identity;
+
+    const NETWORK: NetworkId = NetworkId([5; 16]);
+    const NOW: Now = Now {
+        mono: Duration::ZERO,
+        unix_ms: 1_000_000,
+    };
+
+    fn entry(author: u8, key: &str, version: u64, value: &[u8], deleted: bool) -> Entry {
+        let draft = Draft {
+            bucket: "b".parse().unwrap(),
+            key: key.into(),
+            class: Class::Durable,
+            version,
+            boot: 0,
+            deleted,
+            value: if deleted { vec![] } else { value.to_vec() },
+        };
+        Entry::sign(NETWORK, &Identity::from_seed(&[author; 32]), draft).unwrap()
+    }
+
+    fn live(author: u8, boot: u64, version: u64) -> Entry {
+        let draft = Draft {
+            bucket: "federated".parse().unwrap(),
+            key: "k".into(),
+            class: Class::Live,
+            version,
+            boot,
+            deleted: false,
+            value: b"{}".to_vec(),
+        };
+        Entry::sign(NETWORK, &Identity::from_seed(&[author; 32]), draft).unwrap()
+    }
+
+    proptest! {
+        /// Any order, any repetition: the same map, even where an author equivocates.
+        #[test]
+        fn merge_is_commutative_and_idempotent(
+            picks in prop::collection::vec((0u8..3, 0u8..3, 0u64..4, 0u8..3, any::<bool>()), 1..24),
+            order in any::<prop::sample::Index>(),
+        ) {
+            let entries: Vec<_> = picks
+                .iter()
+                .map(|&(a, k, v, x, d)| entry(a + 1, &format!("k{k}"), v, &[x], d))
+                .collect();
+            let mut forward = Ledger::new(NETWORK);
+            let mut rotated = Ledger::new(NETWORK);
+            for e in &entries { forward.merge(e.clone(), NOW); }
+            let cut = order.index(entries.len());
+            for e in entries[cut..].iter().chain(&entries).rev() { rotated.merge(e.clone(), NOW); }
+            let list = |ledger: &Ledger| ledger.entries().cloned().collect::<Vec<_>>();
+            prop_assert_eq!(list(&forward), list(&rotated));
+            prop_assert_eq!(forward.bytes, rotated.bytes);
+        }
+    }
+
+    #[test]
+    fn concurrent_writes_of_two_authors_both_survive() {
+        let mut ledger = Ledger::new(NETWORK);
+        ledger.merge(entry(1, "k", 1, b"a", false), NOW);
+        ledger.merge(entry(2, "k", 1, b"b", false), NOW);
+        assert_eq!(ledger.bucket(&"b".parse().unwrap()).count(), 2);
+    }
+
+    #[test]
+    fn live_entries_are_void_outside_their_boot() {
+        let mut ledger = Ledger::new(NETWORK);
+        let author = Identity::from_seed(&[1; 32]).id();
+        assert_eq!(
+            ledger.merge(live(1, 7, 1), NOW),
+            Merge::Refused(Refusal::Boot)
+        );
+        ledger.set_boot(author, 7);
+        assert!(matches!(
+            ledger.merge(live(1, 7, 1), NOW),
+            Merge::Taken { .. }
+        ));
+        assert_eq!(ledger.set_boot(author, 8).len(), 1);
+        assert!(ledger.is_empty());
+        assert_eq!(
+            ledger.merge(live(1, 7, 2), NOW),
+            Merge::Refused(Refusal::Boot)
+        );
+    }
+
+    #[test]
+    fn a_version_from_the_future_is_refused_and_does_not_move_the_clock() {
+        let mut ledger = Ledger::new(NETWORK);
+        let far = (NOW.unix_ms + MAX_AHEAD_MS + 1) * VERSIONS_PER_MS;
+        assert_eq!(
+            ledger.merge(entry(1, "k", far, b"x", false), NOW),
+            Merge::Refused(Refusal::Future)
+        );
+        assert!(ledger.next_version(NOW) < far);
+    }
+
+    #[test]
+    fn an_author_over_its_limit_keeps_its_newest_and_others_keep_theirs() {
+        let mut ledger = Ledger::new(NETWORK);
+        ledger.merge(entry(2, "other", 1, b"x", false), NOW);
+        let big = vec![0; 60_000];
+        for n in 0..80u64 {
+            ledger.merge(entry(1, &format!("k{n}"), n + 10, &big, false), NOW);
+        }
+        let author = Identity::from_seed(&[1; 32]).id();
+        let quota = &ledger.quotas[&(author, Class::Durable)];
+        assert!(quota.bytes <= MAX_BYTES_PER_AUTHOR);
+        assert_eq!(quota.by_version.last().unwrap().0, 89);
+        assert_eq!(
+            ledger.merge(entry(1, "old", 1, &big, false), NOW),
+            Merge::Refused(Refusal::AuthorFull)
+        );
+        assert_eq!(
+            ledger.entries().filter(|e| e.slot.key == "other").count(),
+            1
+        );
+    }
+
+    #[test]
+    fn versions_rise_even_when_the_wall_clock_falls() {
+        let mut ledger = Ledger::new(NETWORK);
+        let first = ledger.next_version(NOW);
+        let earlier = Now {
+            unix_ms: NOW.unix_ms - 500,
+            ..NOW
+        };
+        assert!(ledger.next_version(earlier) > first);
+    }
+}

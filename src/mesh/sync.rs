@@ -1,0 +1,261 @@
+//! Reconciliation of two ledgers on one link: bytes follow the difference, not the size.
+//!
+//! Range-based set reconciliation (Meyer 2022) by crate `negentropy` over entry ids salted per
+//! session (C24). The node that dialled the link opens the session, learns both differences, and
+//! then sends what the other lacks and asks for what it lacks itself.
+//!
+//! ```text
+//! opener                               answerer
+//!   SyncOpen{session, salt, m0}  ──▶
+//!                                ◀──   Sync{session, m1}
+//!   Sync{session, m2}            ──▶        … until the opener has nothing to ask
+//!   Entries(have) , Want(need)   ──▶
+//!                                ◀──   Entries(need)
+//! ```
+
+use std::collections::HashMap;
+
+use aws_lc_rs::digest;
+use negentropy::{Id, Negentropy, NegentropyStorageVector};
+
+use super::entry::EntryId;
+use super::wire::{MAX_SYNC_BYTES, MAX_WANT_IDS, SyncMessage, SyncOpen, Want};
+
+/// Rounds after which a session is given up: each round narrows ranges by 16, so an honest
+/// peer needs at most a handful even for a million entries.
+const MAX_ROUNDS: u32 = 64;
+/// Below the frame's limit by the header of a message.
+const MESSAGE_LIMIT: u64 = (MAX_SYNC_BYTES - 64) as u64;
+
+/// Why a session ended early. The link stays; the next link-up tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The peer's message does not decode, or names another session.
+    #[error("a reconciliation message does not fit its session")]
+    Message,
+    /// The peer keeps asking without end.
+    #[error("a reconciliation did not end after {MAX_ROUNDS} rounds")]
+    Endless,
+}
+
+/// One side of one session.
+pub struct Session {
+    number: u32,
+    engine: Negentropy<'static, NegentropyStorageVector>,
+    items: HashMap<EntryId, EntryId>,
+    rounds: u32,
+}
+
+/// What the opener does after a message.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Next message to send; `None` ends the session.
+    pub reply: Option<SyncMessage>,
+    /// Entries (unsalted ids) the peer lacks.
+    pub send: Vec<EntryId>,
+    /// What to ask the peer for.
+    pub want: Vec<Want>,
+}
+
+impl Session {
+    /// Opens a session over `ids` and gives its first message.
+    ///
+    /// # Errors
+    /// [`SyncError::Message`] if the engine refuses its own input, which it does not.
+    pub fn open(
+        number: u32,
+        salt: [u8; 16],
+        ids: impl Iterator<Item = EntryId>,
+    ) -> Result<(Self, SyncOpen), SyncError> {
+        let mut session = Self::new(number, &salt, ids)?;
+        let message = session.engine.initiate().map_err(|_| SyncError::Message)?;
+        Ok((
+            session,
+            SyncOpen {
+                session: number,
+                salt,
+                message,
+            },
+        ))
+    }
+
+    /// Answers an opening; the reply is the first message back.
+    ///
+    /// # Errors
+    /// [`SyncError::Message`] for a message that does not decode.
+    pub fn answer(
+        open: &SyncOpen,
+        ids: impl Iterator<Item = EntryId>,
+    ) -> Result<(Self, SyncMessage), SyncError> {
+        let mut session = Self::new(open.session, &open.salt, ids)?;
+        let reply = session.reply_to(&open.message)?;
+        Ok((session, reply))
+    }
+
+    fn new(
+        number: u32,
+        salt: &[u8; 16],
+        ids: impl Iterator<Item = EntryId>,
+    ) -> Result<Self, SyncError> {
+        let mut storage = NegentropyStorageVector::new();
+        let mut items = HashMap::new();
+        for id in ids {
+            let salted = salted(salt, &id);
+            storage
+                .insert(0, Id::from_byte_array(salted.0))
+                .map_err(|_| SyncError::Message)?;
+            items.insert(salted, id);
+        }
+        storage.seal().map_err(|_| SyncError::Message)?;
+        let engine = Negentropy::owned(storage, MESSAGE_LIMIT).map_err(|_| SyncError::Message)?;
+        Ok(Self {
+            number,
+            engine,
+            items,
+            rounds: 0,
+        })
+    }
+
+    /// Number of the session on its link.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Answerer: the reply to a further message of the opener.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub fn reply_to(&mut self, message: &[u8]) -> Result<SyncMessage, SyncError> {
+        self.count_round()?;
+        let message = self
+            .engine
+            .reconcile(message)
+            .map_err(|_| SyncError::Message)?;
+        Ok(SyncMessage {
+            session: self.number,
+            message,
+        })
+    }
+
+    /// Opener: what follows from the answerer's message.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub fn step(&mut self, message: &[u8]) -> Result<Step, SyncError> {
+        self.count_round()?;
+        let (mut have, mut need) = (Vec::new(), Vec::new());
+        let reply = self
+            .engine
+            .reconcile_with_ids(message, &mut have, &mut need)
+            .map_err(|_| SyncError::Message)?;
+        let salted = |id: &Id| EntryId(*id.as_bytes());
+        Ok(Step {
+            reply: reply.map(|message| SyncMessage {
+                session: self.number,
+                message,
+            }),
+            send: have
+                .iter()
+                .filter_map(|id| self.items.get(&salted(id)).copied())
+                .collect(),
+            want: need
+                .chunks(MAX_WANT_IDS)
+                .map(|ids| Want {
+                    session: self.number,
+                    ids: ids.iter().map(salted).collect(),
+                })
+                .collect(),
+        })
+    }
+
+    /// The entries behind salted ids the peer asked for; unknown ids are left out.
+    pub fn wanted<'a>(&'a self, ids: &'a [EntryId]) -> impl Iterator<Item = EntryId> + 'a {
+        ids.iter().filter_map(|id| self.items.get(id).copied())
+    }
+
+    fn count_round(&mut self) -> Result<(), SyncError> {
+        self.rounds += 1;
+        if self.rounds > MAX_ROUNDS {
+            Err(SyncError::Endless)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn salted(salt: &[u8; 16], id: &EntryId) -> EntryId {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(salt);
+    context.update(&id.0);
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    EntryId(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn id(n: u32) -> EntryId {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        EntryId(bytes)
+    }
+
+    /// Runs a whole session; returns (sent to b, sent to a, bytes exchanged).
+    fn reconcile(
+        a: &BTreeSet<EntryId>,
+        b: &BTreeSet<EntryId>,
+    ) -> (BTreeSet<EntryId>, BTreeSet<EntryId>, usize) {
+        let (mut opener, open) = Session::open(1, [9; 16], a.iter().copied()).unwrap();
+        let mut bytes = open.message.len();
+        let (mut answerer, mut reply) = Session::answer(&open, b.iter().copied()).unwrap();
+        let (mut to_b, mut to_a) = (BTreeSet::new(), BTreeSet::new());
+        loop {
+            bytes += reply.message.len();
+            let step = opener.step(&reply.message).unwrap();
+            to_b.extend(step.send);
+            for want in &step.want {
+                to_a.extend(answerer.wanted(&want.ids));
+            }
+            let Some(next) = step.reply else { break };
+            bytes += next.message.len();
+            reply = answerer.reply_to(&next.message).unwrap();
+        }
+        (to_b, to_a, bytes)
+    }
+
+    #[test]
+    fn both_sides_learn_exactly_their_difference() {
+        let a: BTreeSet<_> = (0..3000).map(id).collect();
+        let b: BTreeSet<_> = (10..3005).map(id).collect();
+        let (to_b, to_a, bytes) = reconcile(&a, &b);
+        assert_eq!(to_b, a.difference(&b).copied().collect());
+        assert_eq!(to_a, b.difference(&a).copied().collect());
+        assert!(
+            bytes < 20_000,
+            "cost follows the size, not the difference: {bytes}"
+        );
+    }
+
+    #[test]
+    fn a_large_difference_takes_several_frames_and_ends() {
+        let (a, b) = ((0..20_000).map(id).collect(), BTreeSet::new());
+        let (to_b, to_a, _) = reconcile(&a, &b);
+        assert_eq!((to_b, to_a.len()), (a, 0));
+    }
+
+    #[test]
+    fn nonsense_and_endless_peers_end_the_session_only() {
+        let (mut opener, open) = Session::open(1, [0; 16], (0..100).map(id)).unwrap();
+        assert_eq!(opener.step(&[1, 2, 3]), Err(SyncError::Message));
+        let (mut answerer, _) = Session::answer(&open, std::iter::empty()).unwrap();
+        let last = (0..=MAX_ROUNDS)
+            .map(|_| answerer.reply_to(&open.message))
+            .last()
+            .unwrap();
+        assert_eq!(last, Err(SyncError::Endless));
+    }
+}

@@ -1,0 +1,247 @@
+//! Dials: all addresses of a target race, the first checked Hello wins.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Connection, ConnectionError};
+use tokio::task::JoinSet;
+
+use crate::mesh::addr::HostPort;
+use crate::mesh::brain::Dialled;
+use crate::mesh::close::CloseCode;
+use crate::mesh::id::NodeId;
+use crate::mesh::keys::Target;
+
+use super::hello::{GreetError, Greeter, Greeting};
+use super::hub::{LinkEvent, Net};
+use super::link::reason;
+use super::verify::{Accept, learn_name, pinned_name};
+
+/// Longest wait for the first answer.
+const DIAL_LIMIT: Duration = Duration::from_secs(10);
+/// Addresses tried of one target.
+const MAX_ADDRESSES: usize = 8;
+/// Each further address starts this much later, so that the best one usually wins alone
+/// (RFC 8305 §5, shorter because a wasted dial costs one datagram).
+const STAGGER: Duration = Duration::from_millis(50);
+/// Epochs tried when everybody is silent: the accepted ones are ±1 (A9).
+const SEARCH_EPOCHS: std::ops::RangeInclusive<i64> = 2..=12;
+
+/// Why a dial made no link.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// Nothing at all came back.
+    #[error("{0} is silent: nothing listens there, the token is another one, or the clocks differ")]
+    Silent(HostPort),
+    /// The host name has no address, or no socket of this node can reach it.
+    #[error("{at} cannot be dialled: {cause}")]
+    Address {
+        /// Where.
+        at: HostPort,
+        /// Why.
+        cause: String,
+    },
+    /// The connection failed after something came back.
+    #[error("{at}: {cause}")]
+    Failed {
+        /// Where.
+        at: HostPort,
+        /// Why.
+        cause: String,
+    },
+    /// Hello failed.
+    #[error("{at}: {error}")]
+    Greet {
+        /// Where.
+        at: HostPort,
+        /// Why.
+        error: GreetError,
+    },
+}
+
+impl DialError {
+    fn is_silent(&self) -> bool {
+        matches!(self, Self::Silent(_))
+    }
+}
+
+struct Reached {
+    connection: Connection,
+    greeting: Greeting,
+}
+
+/// Dials for the brain and reports the link or the failure.
+pub async fn dial(net: Arc<Net>, dialled: Dialled, targets: Vec<HostPort>) {
+    let pin = match &dialled {
+        Dialled::Node(id) => Some(*id),
+        Dialled::Host(_) => None,
+    };
+    match race(&net, pin, &targets, 0).await {
+        Ok(reached) => {
+            net.establish(reached.connection, reached.greeting, Some(dialled))
+                .await;
+        }
+        Err(error) => {
+            let silent = error.is_silent();
+            let reason = error.to_string();
+            tracing::debug!(?dialled, %reason, "dial failed");
+            let input = crate::mesh::brain::Input::DialFailed {
+                dialled,
+                silent,
+                reason,
+            };
+            net.tell(LinkEvent::Input(input)).await;
+        }
+    }
+}
+
+/// Dials a pinned peer with epochs this node's clock does not name. If one answers, the clocks
+/// differ, and its Hello says by how much. The connection is not kept (A9).
+pub async fn search_clock(net: Arc<Net>, peer: NodeId, targets: Vec<HostPort>) {
+    let mut tries = JoinSet::new();
+    for distance in SEARCH_EPOCHS {
+        for offset in [-distance, distance] {
+            let (net, targets) = (Arc::clone(&net), targets.clone());
+            tries.spawn(async move { race(&net, Some(peer), &targets, offset).await });
+        }
+    }
+    while let Some(done) = tries.join_next().await {
+        match done {
+            // The difference was told where the Hello was refused.
+            Ok(Err(DialError::Greet {
+                error: GreetError::Clock { .. },
+                ..
+            })) => return,
+            Ok(Ok(reached)) => reached
+                .connection
+                .close((CloseCode::Clock as u32).into(), b""),
+            _ => {}
+        }
+    }
+}
+
+async fn race(
+    net: &Arc<Net>,
+    pin: Option<NodeId>,
+    targets: &[HostPort],
+    offset: i64,
+) -> Result<Reached, DialError> {
+    let mut tries = JoinSet::new();
+    let mut last = None;
+    let mut started: u32 = 0;
+    for at in targets {
+        let addresses = match resolve(at).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                last = Some(error);
+                continue;
+            }
+        };
+        for addr in addresses.into_iter().take(MAX_ADDRESSES) {
+            let (net, at, wait) = (Arc::clone(net), at.clone(), STAGGER * started);
+            started += 1;
+            tries.spawn(async move {
+                tokio::time::sleep(wait).await;
+                attempt(&net, pin, &at, addr, offset).await
+            });
+        }
+    }
+    // The most telling failure is kept: silence says least.
+    while let Some(done) = tries.join_next().await {
+        match done {
+            Ok(Ok(reached)) => return Ok(reached),
+            Ok(Err(error)) if !error.is_silent() || last.is_none() => last = Some(error),
+            _ => {}
+        }
+    }
+    let nowhere = || HostPort::from(SocketAddr::from(([0, 0, 0, 0], 0)));
+    Err(last.unwrap_or_else(|| DialError::Address {
+        at: targets.first().cloned().unwrap_or_else(nowhere),
+        cause: "no address is known".to_owned(),
+    }))
+}
+
+async fn resolve(at: &HostPort) -> Result<Vec<SocketAddr>, DialError> {
+    if let Some(addr) = at.socket_addr() {
+        return Ok(vec![addr]);
+    }
+    let found = tokio::net::lookup_host((at.host(), at.port())).await;
+    found
+        .map(Iterator::collect)
+        .map_err(|error| DialError::Address {
+            at: at.clone(),
+            cause: error.to_string(),
+        })
+}
+
+async fn attempt(
+    net: &Arc<Net>,
+    pin: Option<NodeId>,
+    at: &HostPort,
+    addr: SocketAddr,
+    offset: i64,
+) -> Result<Reached, DialError> {
+    let address = |cause: String| DialError::Address {
+        at: at.clone(),
+        cause,
+    };
+    let (target, accept, name) = match pin {
+        Some(id) => (Target::Node(id), Accept::Pinned, pinned_name(&id)),
+        None => (Target::Address(addr), Accept::LearnOnce, learn_name()),
+    };
+    let endpoint = net
+        .endpoint_for(addr)
+        .ok_or_else(|| address("no socket of this node reaches this kind of address".to_owned()))?;
+    let knock = net
+        .gate
+        .knock(&target, offset)
+        .map_err(|e| address(e.to_string()))?;
+    let config = net.factory.client_config(&knock, accept);
+    let connecting = endpoint
+        .connect_with(config, addr, &name)
+        .map_err(|e| address(e.to_string()))?;
+    let connection = match tokio::time::timeout(net.dial_limit(DIAL_LIMIT), connecting).await {
+        Err(_) | Ok(Err(ConnectionError::TimedOut)) => return Err(DialError::Silent(at.clone())),
+        Ok(Err(error)) => {
+            return Err(DialError::Failed {
+                at: at.clone(),
+                cause: handshake_cause(pin, &error),
+            });
+        }
+        Ok(Ok(connection)) => connection,
+    };
+    let greeter = Greeter {
+        gate: &net.gate,
+        me: net.me,
+        alive: net.alive(),
+        knock: &knock,
+    };
+    match greeter.dial(&connection).await {
+        Ok(greeting) => Ok(Reached {
+            connection,
+            greeting,
+        }),
+        Err(error) => {
+            net.refuse(&connection, &error).await;
+            Err(DialError::Greet {
+                at: at.clone(),
+                error,
+            })
+        }
+    }
+}
+
+/// A refused key reads as a TLS alert; say what it means here.
+fn handshake_cause(pin: Option<NodeId>, error: &ConnectionError) -> String {
+    match (pin, error) {
+        (Some(id), ConnectionError::TransportError(_)) => {
+            format!("the node there is not {} ({error})", id.short())
+        }
+        (None, ConnectionError::TransportError(_)) => {
+            format!("the node there is this node itself, or has no valid key ({error})")
+        }
+        _ => reason(error),
+    }
+}

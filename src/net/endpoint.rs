@@ -1,0 +1,199 @@
+//! One QUIC endpoint per listen address; client and server share its socket (security.md §4).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, NoneTokenLog,
+    NoneTokenStore, Runtime, ServerConfig, TokioRuntime, TransportConfig, ValidationTokenConfig,
+    VarInt,
+};
+use rustls::client::AlwaysResolvesClientRawPublicKeys;
+use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
+use rustls::sign::CertifiedKey;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::mesh::id::Identity;
+use crate::mesh::knock::Knock;
+
+use super::crypto::{KeyedClient, KeyedServer};
+use super::gate::SharedGate;
+use super::socket::FilteredSocket;
+use super::verify::{Accept, RawKeyVerifier, certified_key, provider};
+
+/// ALPN of the mesh.
+pub const ALPN: &[u8] = b"warren/1";
+
+/// Largest datagram tried by path MTU discovery: with 10 GSO segments it stays below the 64 KiB
+/// a UDP send may have, and jumbo LANs and loopback profit.
+const MTU_UPPER: u16 = 6_500;
+/// Must be at least the MTU; receive buffers grow with it.
+const MAX_UDP_PAYLOAD: u16 = 6_600;
+/// Socket buffers asked for; the system's limit may be lower.
+const SOCKET_BUFFER: usize = 4 << 20;
+/// Window of one stream. Together with the send window it bounds what a slow reader holds.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// Bytes queued for sending on a connection, ahead of a small stream.
+const SEND_WINDOW: u64 = 2 << 20;
+/// All a peer may send before its Hello was checked (D27).
+const WINDOW_BEFORE_HELLO: u32 = 64 << 10;
+/// Without any packet for this long a connection is over, whatever the probes say.
+const IDLE: Duration = Duration::from_secs(30);
+/// First guess of a round trip: a lost first packet is repeated after three of these.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// What every connection of this node is made from.
+pub struct Factory {
+    gate: SharedGate,
+    server: Arc<QuicServerConfig>,
+    pinned: Arc<QuicClientConfig>,
+    learning: Arc<QuicClientConfig>,
+    transport: Arc<TransportConfig>,
+}
+
+impl Factory {
+    /// Prepares TLS for `identity`.
+    ///
+    /// # Errors
+    /// rustls or quinn refuse the configuration, which would be a defect of this program.
+    pub fn new(identity: &Identity, gate: SharedGate) -> Result<Self, rustls::Error> {
+        let provider = provider();
+        let key = certified_key(&provider, identity)?;
+        let me = identity.id();
+        let client = |accept| {
+            let verifier = Arc::new(RawKeyVerifier::new(&provider, me, accept));
+            client_tls(&provider, verifier, Arc::clone(&key))
+        };
+        let verifier = Arc::new(RawKeyVerifier::new(&provider, me, Accept::Pinned));
+        Ok(Self {
+            gate,
+            server: server_tls(&provider, verifier, Arc::clone(&key))?,
+            pinned: client(Accept::Pinned)?,
+            learning: client(Accept::LearnOnce)?,
+            transport: Arc::new(transport()),
+        })
+    }
+
+    /// Binds one endpoint. `dropped` counts datagrams the filter refused.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn bind(&self, addr: SocketAddr, dropped: Arc<AtomicU64>) -> io::Result<Endpoint> {
+        let inner = TokioRuntime.wrap_udp_socket(udp_socket(addr)?)?;
+        let socket = FilteredSocket::new(inner, self.gate.clone(), dropped)?;
+        let mut config = EndpointConfig::default();
+        // Greasing clears the fixed bit at random; the filter would drop those packets.
+        config.supported_versions(vec![1]).grease_quic_bit(false);
+        config
+            .max_udp_payload_size(MAX_UDP_PAYLOAD)
+            .map_err(io::Error::other)?;
+        let cids = self.gate.cids();
+        config.cid_generator(move || Box::new(cids.clone()));
+        let server = Some(self.server_config());
+        Endpoint::new_with_abstract_socket(config, server, Arc::new(socket), Arc::new(TokioRuntime))
+    }
+
+    fn server_config(&self) -> ServerConfig {
+        let crypto = KeyedServer::new(Arc::clone(&self.server), self.gate.clone());
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        // No NEW_TOKEN, no Retry: a first packet is never useful twice.
+        let mut tokens = ValidationTokenConfig::default();
+        tokens.sent(0).log(Arc::new(NoneTokenLog));
+        config.validation_token_config(tokens);
+        config.max_incoming(256);
+        config.incoming_buffer_size(16 << 10);
+        config.incoming_buffer_size_total(2 << 20);
+        config.transport_config(Arc::clone(&self.transport));
+        config
+    }
+
+    /// The configuration of one dial. Never reused: it carries the dial's knock.
+    pub fn client_config(&self, knock: &Knock, accept: Accept) -> ClientConfig {
+        let tls = match accept {
+            Accept::Pinned => &self.pinned,
+            Accept::LearnOnce => &self.learning,
+        };
+        let crypto = KeyedClient::new(Arc::clone(tls), knock);
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        let dcid = knock.dcid;
+        config.initial_dst_cid_provider(Arc::new(move || quinn::ConnectionId::new(&dcid)));
+        config.token_store(Arc::new(NoneTokenStore));
+        config.transport_config(Arc::clone(&self.transport));
+        config
+    }
+}
+
+fn server_tls(
+    provider: &Arc<rustls::crypto::CryptoProvider>,
+    verifier: Arc<RawKeyVerifier>,
+    key: Arc<CertifiedKey>,
+) -> Result<Arc<QuicServerConfig>, rustls::Error> {
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.send_tls13_tickets = 0;
+    tls.max_early_data_size = 0;
+    tls.session_storage = Arc::new(NoServerSessionStorage {});
+    let quic =
+        QuicServerConfig::try_from(tls).map_err(|e| rustls::Error::General(e.to_string()))?;
+    Ok(Arc::new(quic))
+}
+
+fn client_tls(
+    provider: &Arc<rustls::crypto::CryptoProvider>,
+    verifier: Arc<RawKeyVerifier>,
+    key: Arc<CertifiedKey>,
+) -> Result<Arc<QuicClientConfig>, rustls::Error> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key)));
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.resumption = rustls::client::Resumption::disabled();
+    tls.enable_sni = false;
+    tls.enable_early_data = false;
+    let quic =
+        QuicClientConfig::try_from(tls).map_err(|e| rustls::Error::General(e.to_string()))?;
+    Ok(Arc::new(quic))
+}
+
+/// Transport parameters until Hello was checked; [`open_up`] raises them.
+fn transport() -> TransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(MTU_UPPER);
+    let mut config = TransportConfig::default();
+    config
+        .initial_rtt(INITIAL_RTT)
+        .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
+        .mtu_discovery_config(Some(mtu))
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(WINDOW_BEFORE_HELLO))
+        .send_window(SEND_WINDOW)
+        // Safe because the send window is small; it gives whole packets to one stream.
+        .send_fairness(false);
+    config
+}
+
+/// A UDP socket with large buffers; an IPv6 wildcard takes IPv4 as well.
+fn udp_socket(addr: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if let IpAddr::V6(ip) = addr.ip() {
+        socket.set_only_v6(!ip.is_unspecified())?;
+    }
+    // The system clamps these to its limits; smaller buffers cost speed, not correctness.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
+}

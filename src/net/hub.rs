@@ -1,0 +1,373 @@
+//! The net of one node: its endpoints, its links, and the way to and from the driver.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::mesh::addr::HostPort;
+use crate::mesh::brain::{Dialled, Input, LinkUp};
+use crate::mesh::close::CloseCode;
+use crate::mesh::entry::Alive;
+use crate::mesh::id::{Identity, NodeId};
+use crate::mesh::knock::Knock;
+use crate::mesh::members::LinkId;
+use crate::mesh::wire::Frame;
+
+use super::accept::{self, Admission};
+use super::dial;
+use super::endpoint::Factory;
+use super::gate::SharedGate;
+use super::hello::{GreetError, Greeting};
+use super::link::{Link, TunnelGuard};
+
+/// Links of one process.
+const MAX_LINKS: usize = 4_096;
+/// A clock difference worth telling people about although the epochs still fit.
+const NOTABLE_CLOCK_S: i64 = 60;
+
+/// What the net tells the driver.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LinkEvent {
+    /// Something for the brain.
+    Input(Input),
+    /// A peer's clock differs notably.
+    Clock {
+        /// Whose.
+        peer: NodeId,
+        /// Seconds it is ahead; negative: behind.
+        ahead_s: i64,
+    },
+}
+
+/// Takes the tunnels that peers open.
+pub trait TunnelSink: Send + Sync + 'static {
+    /// Serves one tunnel until it ends. `guard` is held for as long as the tunnel lives.
+    fn tunnel(
+        &self,
+        peer: NodeId,
+        send: SendStream,
+        recv: RecvStream,
+        guard: TunnelGuard,
+    ) -> BoxFuture<'static, ()>;
+}
+
+/// Why no tunnel could be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No link to the node is up.
+    #[error("no link to the node is up")]
+    NoLink,
+    /// The link ended before the stream was open.
+    #[error("the link ended: {0}")]
+    Ended(String),
+}
+
+/// What a net is made from.
+pub struct NetSetup {
+    /// This node's key.
+    pub identity: Identity,
+    /// The gate, loaded with the nonces used before a restart.
+    pub gate: SharedGate,
+    /// Addresses to bind.
+    pub listen: Vec<SocketAddr>,
+    /// This node's first sign of life.
+    pub alive: Alive,
+    /// Where events go. Bounded: a slow driver slows the links down, not the process.
+    pub events: mpsc::Sender<LinkEvent>,
+    /// Who serves tunnels.
+    pub tunnels: Arc<dyn TunnelSink>,
+    /// Told of every knock that was let in, to keep it beyond a restart (A7).
+    pub knock_used: Arc<dyn Fn(&Knock) + Send + Sync>,
+}
+
+/// Why a net did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetError {
+    /// An address cannot be bound.
+    #[error("UDP {addr}: {source}")]
+    Bind {
+        /// Which.
+        addr: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS refused its own configuration.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// All endpoints and links of a node.
+pub struct Net {
+    pub(super) gate: SharedGate,
+    pub(super) me: NodeId,
+    pub(super) factory: Factory,
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) knock_used: Arc<dyn Fn(&Knock) + Send + Sync>,
+    endpoints: Vec<(SocketAddr, Endpoint)>,
+    links: Mutex<HashMap<LinkId, Arc<Link>>>,
+    next_link: AtomicU64,
+    admission: Mutex<Admission>,
+    alive: Mutex<Alive>,
+    events: mpsc::Sender<LinkEvent>,
+    tunnels: Arc<dyn TunnelSink>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Net {
+    /// Binds every address and starts to accept.
+    ///
+    /// # Errors
+    /// The first address that cannot be bound; those before it are released.
+    pub fn start(setup: NetSetup) -> Result<Arc<Self>, NetError> {
+        let factory = Factory::new(&setup.identity, setup.gate.clone())?;
+        let dropped = Arc::new(AtomicU64::new(0));
+        let mut endpoints = Vec::new();
+        for addr in setup.listen {
+            let bind = |source| NetError::Bind { addr, source };
+            let endpoint = factory.bind(addr, Arc::clone(&dropped)).map_err(bind)?;
+            endpoints.push((endpoint.local_addr().map_err(bind)?, endpoint));
+        }
+        let net = Arc::new(Self {
+            gate: setup.gate,
+            me: setup.identity.id(),
+            factory,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            knock_used: setup.knock_used,
+            endpoints,
+            links: Mutex::default(),
+            next_link: AtomicU64::new(1),
+            admission: Mutex::default(),
+            alive: Mutex::new(setup.alive),
+            events: setup.events,
+            tunnels: setup.tunnels,
+            dropped,
+        });
+        for (_, endpoint) in &net.endpoints {
+            net.tasks
+                .spawn(accept::run(Arc::clone(&net), endpoint.clone()));
+        }
+        Ok(net)
+    }
+
+    /// Addresses that were bound.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.endpoints.iter().map(|(addr, _)| *addr).collect()
+    }
+
+    /// Datagrams that were not from a member.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The gate.
+    pub fn gate(&self) -> &SharedGate {
+        &self.gate
+    }
+
+    /// What Hellos say of this node from now on.
+    pub fn set_alive(&self, alive: Alive) {
+        *lock(&self.alive) = alive;
+    }
+
+    pub(super) fn alive(&self) -> Alive {
+        *lock(&self.alive)
+    }
+
+    pub(super) fn admission(&self) -> MutexGuard<'_, Admission> {
+        lock(&self.admission)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        lock(&self.links).len() < MAX_LINKS
+    }
+
+    /// A dial must not outlive its knock: with short epochs it is made anew sooner (A10).
+    pub(super) fn dial_limit(&self, longest: Duration) -> Duration {
+        let interval = self.gate.lock().network().crypto_interval().seconds();
+        longest.min(Duration::from_secs(u64::from(interval)) * 3 / 2)
+    }
+
+    /// The socket that reaches `addr`: one of the same family, an IPv6 wildcard reaches both.
+    pub(super) fn endpoint_for(&self, addr: SocketAddr) -> Option<&Endpoint> {
+        let same = |local: &SocketAddr| local.is_ipv4() == addr.is_ipv4();
+        let dual = |local: &SocketAddr| local.is_ipv6() && local.ip().is_unspecified();
+        // A socket bound to loopback reaches nothing else, and the other way round.
+        let near = |local: &SocketAddr| {
+            local.ip().is_unspecified() || local.ip().is_loopback() == addr.ip().is_loopback()
+        };
+        let fits =
+            |(local, _): &&(SocketAddr, Endpoint)| (same(local) || dual(local)) && near(local);
+        self.endpoints
+            .iter()
+            .find(fits)
+            .map(|(_, endpoint)| endpoint)
+    }
+
+    /// Starts a dial.
+    pub fn dial(self: &Arc<Self>, dialled: Dialled, targets: Vec<HostPort>) {
+        self.spawn(dial::dial(Arc::clone(self), dialled, targets));
+    }
+
+    /// Starts the search for a wrong clock.
+    pub fn search_clock(self: &Arc<Self>, peer: NodeId, targets: Vec<HostPort>) {
+        self.spawn(dial::search_clock(Arc::clone(self), peer, targets));
+    }
+
+    /// Sends a frame; a link that is gone swallows it.
+    pub fn send(&self, link: LinkId, frame: &Frame) {
+        if let Some(link) = self.link(link) {
+            link.send(frame);
+        }
+    }
+
+    /// Closes a link now.
+    pub fn close(&self, link: LinkId, code: CloseCode) {
+        if let Some(link) = self.link(link) {
+            link.close(code);
+        }
+    }
+
+    /// Closes a link when no tunnel is left on it.
+    pub fn retire(&self, link: LinkId) {
+        if let Some(link) = self.link(link) {
+            link.retire();
+        }
+    }
+
+    /// The link with this number.
+    pub fn link(&self, id: LinkId) -> Option<Arc<Link>> {
+        lock(&self.links).get(&id).cloned()
+    }
+
+    /// Links on which datagrams came since the last call, with their round trips.
+    pub fn heard(&self) -> Vec<(LinkId, Duration)> {
+        let links: Vec<Arc<Link>> = lock(&self.links).values().cloned().collect();
+        links
+            .iter()
+            .filter_map(|link| link.heard().map(|rtt| (link.id, rtt)))
+            .collect()
+    }
+
+    /// Opens a tunnel stream on a link.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub async fn open(
+        &self,
+        link: LinkId,
+    ) -> Result<(SendStream, RecvStream, TunnelGuard), OpenError> {
+        let link = self.link(link).ok_or(OpenError::NoLink)?;
+        link.open()
+            .await
+            .map_err(|error| OpenError::Ended(super::link::reason(&error)))
+    }
+
+    /// Makes a greeted connection a link and runs it.
+    pub(super) async fn establish(
+        self: &Arc<Self>,
+        connection: Connection,
+        greeting: Greeting,
+        dialled: Option<Dialled>,
+    ) {
+        let id = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
+        let remote = connection.remote_address();
+        let up = LinkUp {
+            link: id,
+            peer: greeting.peer,
+            alive: greeting.hello.alive,
+            dialled,
+            remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()),
+            observed: greeting.hello.observed,
+        };
+        let (link, waiting) = Link::new(id, greeting.peer, connection);
+        lock(&self.links).insert(id, Arc::clone(&link));
+        // The driver must hear of the link before the first frame on it.
+        self.tell(LinkEvent::Input(Input::LinkUp(up))).await;
+        if greeting.ahead_s.abs() > NOTABLE_CLOCK_S {
+            let (peer, ahead_s) = (greeting.peer, greeting.ahead_s);
+            self.tell(LinkEvent::Clock { peer, ahead_s }).await;
+        }
+        let net = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let control = (greeting.send, greeting.recv);
+            let serve = |send, recv, guard| {
+                net.tasks
+                    .spawn(net.tunnels.tunnel(link.peer, send, recv, guard));
+            };
+            let reason = link.run(control, waiting, &net.events, serve).await;
+            lock(&net.links).remove(&id);
+            net.tell(LinkEvent::Input(Input::LinkDown { link: id, reason }))
+                .await;
+        });
+    }
+
+    /// Closes a connection that did not become a link, and tells about a wrong clock.
+    pub(super) async fn refuse(&self, connection: &Connection, error: &GreetError) {
+        tracing::debug!(remote = %connection.remote_address(), %error, "connection refused");
+        connection.close(
+            (error.code() as u32).into(),
+            error.code().meaning().as_bytes(),
+        );
+        if let GreetError::Clock { peer, ahead_s } = error {
+            self.tell(LinkEvent::Clock {
+                peer: *peer,
+                ahead_s: *ahead_s,
+            })
+            .await;
+        }
+    }
+
+    pub(super) async fn tell(&self, event: LinkEvent) {
+        // The driver is gone only while the node stops.
+        let _ = self.events.send(event).await;
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Closes every link and endpoint and waits, at most `limit`, until peers have been told.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.stop.cancel();
+        for (_, endpoint) in &self.endpoints {
+            endpoint.close(
+                (CloseCode::Done as u32).into(),
+                CloseCode::Done.meaning().as_bytes(),
+            );
+        }
+        self.tasks.close();
+        let told = async {
+            for (_, endpoint) in &self.endpoints {
+                endpoint.wait_idle().await;
+            }
+            self.tasks.wait().await;
+        };
+        let _ = tokio::time::timeout(limit, told).await;
+    }
+}
+
+/// No code panics while it holds one of these locks, and what they guard is whole after every
+/// statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

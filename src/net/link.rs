@@ -1,0 +1,265 @@
+//! One link: a connection whose Hello was checked. Frames go through a queue, tunnels are
+//! streams of their own, and the end is reported once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use tokio::sync::{Notify, mpsc};
+
+use crate::mesh::brain::Input;
+use crate::mesh::close::CloseCode;
+use crate::mesh::id::NodeId;
+use crate::mesh::members::LinkId;
+use crate::mesh::wire::{Frame, WireError, decode_frame};
+
+use super::hub::LinkEvent;
+
+/// Streams a peer may have open at once on one link.
+const MAX_STREAMS: u32 = 4_096;
+/// What a peer may send ahead of our reading, over all streams of a link.
+const RECEIVE_WINDOW: u32 = 4 << 20;
+/// The same when the process's budget is used up.
+const RECEIVE_WINDOW_TIGHT: u32 = 1 << 20;
+/// Receive windows of all links together, before new links get the tight one.
+const PROCESS_BUDGET: u64 = 1 << 30;
+/// Control frames waiting for a peer that does not read; above the largest ledger, because a
+/// newcomer may need all of it. Beyond this the peer is cut off.
+const MAX_QUEUED: usize = 96 << 20;
+/// Above every tunnel: pings and entries must not wait behind a bulk transfer.
+const CONTROL_PRIORITY: i32 = 1;
+
+static WINDOWS: AtomicU64 = AtomicU64::new(0);
+
+/// A link that is up.
+pub struct Link {
+    /// Number.
+    pub id: LinkId,
+    /// Who is at the other end.
+    pub peer: NodeId,
+    connection: Connection,
+    queue: mpsc::UnboundedSender<Bytes>,
+    queued: AtomicUsize,
+    tunnels: AtomicUsize,
+    retiring: AtomicBool,
+    idle: Notify,
+    datagrams: AtomicU64,
+    window: u64,
+}
+
+/// Counts one tunnel on a link for as long as it is held.
+pub struct TunnelGuard {
+    link: Arc<Link>,
+}
+
+impl Drop for TunnelGuard {
+    fn drop(&mut self) {
+        if self.link.tunnels.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.link.idle.notify_one();
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        WINDOWS.fetch_sub(self.window, Ordering::AcqRel);
+    }
+}
+
+impl Link {
+    /// Takes over a greeted connection and raises its limits to those of a member (D27).
+    pub fn new(
+        id: LinkId,
+        peer: NodeId,
+        connection: Connection,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Bytes>) {
+        let used = WINDOWS.load(Ordering::Acquire);
+        let window = if used < PROCESS_BUDGET {
+            RECEIVE_WINDOW
+        } else {
+            RECEIVE_WINDOW_TIGHT
+        };
+        WINDOWS.fetch_add(u64::from(window), Ordering::AcqRel);
+        connection.set_receive_window(VarInt::from_u32(window));
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let link = Self {
+            id,
+            peer,
+            connection,
+            queue,
+            queued: AtomicUsize::new(0),
+            tunnels: AtomicUsize::new(0),
+            retiring: AtomicBool::new(false),
+            idle: Notify::new(),
+            datagrams: AtomicU64::new(0),
+            window: u64::from(window),
+        };
+        (Arc::new(link), waiting)
+    }
+
+    /// Queues a frame. A peer that does not read what it is sent is cut off, not waited for.
+    pub fn send(&self, frame: &Frame) {
+        let bytes = Bytes::from(frame.encode());
+        if self.queued.fetch_add(bytes.len(), Ordering::AcqRel) > MAX_QUEUED {
+            self.close(CloseCode::Flood);
+        } else if self.queue.send(bytes).is_err() {
+            tracing::trace!(link = self.id.0, "frame for a link that has ended");
+        }
+    }
+
+    /// Closes the connection now.
+    pub fn close(&self, code: CloseCode) {
+        self.connection
+            .close(VarInt::from_u32(code as u32), code.meaning().as_bytes());
+    }
+
+    /// Closes the connection when its last tunnel has ended.
+    pub fn retire(&self) {
+        self.retiring.store(true, Ordering::Release);
+        self.idle.notify_one();
+    }
+
+    /// Opens a stream for a tunnel.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn open(
+        self: &Arc<Self>,
+    ) -> Result<(SendStream, RecvStream, TunnelGuard), ConnectionError> {
+        let guard = self.guard();
+        let (send, recv) = self.connection.open_bi().await?;
+        Ok((send, recv, guard))
+    }
+
+    /// Counts a tunnel.
+    pub fn guard(self: &Arc<Self>) -> TunnelGuard {
+        self.tunnels.fetch_add(1, Ordering::AcqRel);
+        TunnelGuard {
+            link: Arc::clone(self),
+        }
+    }
+
+    /// Whether datagrams came since the last call: bytes served count as life.
+    pub fn heard(&self) -> Option<Duration> {
+        let now = self.connection.stats().udp_rx.datagrams;
+        let before = self.datagrams.swap(now, Ordering::AcqRel);
+        (now > before).then(|| self.connection.rtt())
+    }
+
+    /// The connection's round trip, as QUIC measures it.
+    pub fn rtt(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    /// Resolves when the connection has ended.
+    pub async fn closed(&self) -> ConnectionError {
+        self.connection.closed().await
+    }
+
+    /// Runs the link until its connection ends; gives the reason for people.
+    pub async fn run(
+        self: &Arc<Self>,
+        control: (SendStream, RecvStream),
+        waiting: mpsc::UnboundedReceiver<Bytes>,
+        events: &mpsc::Sender<LinkEvent>,
+        mut tunnel: impl FnMut(SendStream, RecvStream, TunnelGuard),
+    ) -> String {
+        let (send, recv) = control;
+        let accept = async {
+            while let Ok((send, recv)) = self.connection.accept_bi().await {
+                tunnel(send, recv, self.guard());
+            }
+        };
+        tokio::select! {
+            () = self.write(send, waiting) => {}
+            () = self.read(recv, events) => {}
+            () = accept => {}
+            () = self.retired() => self.close(CloseCode::Duplicate),
+        }
+        // Whatever ended first, the connection's own reason is what people want to know. A peer
+        // that ends its control stream alone has broken the protocol.
+        self.close(CloseCode::Protocol);
+        reason(&self.connection.closed().await)
+    }
+
+    async fn write(&self, mut send: SendStream, mut waiting: mpsc::UnboundedReceiver<Bytes>) {
+        if send.set_priority(CONTROL_PRIORITY).is_err() {
+            return;
+        }
+        while let Some(bytes) = waiting.recv().await {
+            self.queued.fetch_sub(bytes.len(), Ordering::AcqRel);
+            if send.write_chunk(bytes).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn read(&self, mut recv: RecvStream, events: &mpsc::Sender<LinkEvent>) {
+        let mut buffer = BytesMut::new();
+        loop {
+            match self.deliver(&mut buffer, events).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(peer = %self.peer.short(), %error, "link closed");
+                    self.close(CloseCode::Protocol);
+                    return;
+                }
+            }
+            // The limit of a frame was checked before its body is waited for, so the buffer
+            // holds at most one frame and one chunk.
+            match recv.read_chunk(64 * 1024, true).await {
+                Ok(Some(chunk)) => buffer.extend_from_slice(&chunk.bytes),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Hands every whole frame in `buffer` to the driver; false when the driver is gone.
+    async fn deliver(
+        &self,
+        buffer: &mut BytesMut,
+        events: &mpsc::Sender<LinkEvent>,
+    ) -> Result<bool, WireError> {
+        while let Some((frame, used)) = decode_frame(buffer)? {
+            let _ = buffer.split_to(used);
+            let input = Input::Frame {
+                link: self.id,
+                frame,
+            };
+            if events.send(LinkEvent::Input(input)).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn retired(&self) {
+        loop {
+            self.idle.notified().await;
+            let idle = self.tunnels.load(Ordering::Acquire) == 0;
+            if idle && self.retiring.load(Ordering::Acquire) {
+                return;
+            }
+        }
+    }
+}
+
+/// Why a connection ended, for people.
+pub fn reason(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let code = CloseCode::from_number(close.error_code.into_inner());
+            code.map_or_else(
+                || format!("closed with code {}", close.error_code),
+                |code| code.meaning().to_owned(),
+            )
+        }
+        ConnectionError::TimedOut => "nothing came back".to_owned(),
+        ConnectionError::LocallyClosed => "closed by this node".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,266 @@
+//! One client of an ingress, from its socket to its end: choose a node, try it, move on while
+//! that is allowed, copy.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::counts::{Counters, Serving};
+use super::end::{Client, End, Guarded, prepare};
+use super::far::Far;
+use super::head::{MAX_HEAD_BYTES, looks_like_request};
+use super::ingress::OPEN_LIMIT;
+use super::page::{self, Page};
+use super::pipe::Pipe;
+use super::replay::{self, Attempt, Failure, Kept};
+use super::spec::{Failover, IngressSpec, Strategy};
+use super::tls::TlsSource;
+use super::tunnels::{OpenError, Tunnels};
+use crate::clock::Clock;
+use crate::mesh::balance::{Balancer, Policy};
+use crate::mesh::id::NodeId;
+use crate::mesh::name::Bucket;
+use crate::mesh::stream::Cut;
+use crate::mesh::view::View;
+
+/// How long a client that nobody can serve may take to say what it speaks.
+const SPEAK_LIMIT: Duration = Duration::from_millis(300);
+
+/// What the connections of one ingress share.
+pub(super) struct Shared {
+    pub(super) spec: IngressSpec,
+    pub(super) bucket: Bucket,
+    /// The encoded header of every stream.
+    pub(super) header: Vec<u8>,
+    pub(super) tunnels: Arc<dyn Tunnels>,
+    pub(super) counters: Counters,
+    pub(super) clock: Clock,
+    pub(super) balancer: Mutex<Balancer>,
+    pub(super) tls: Option<Arc<TlsSource>>,
+}
+
+impl Shared {
+    /// Serves one client to its end.
+    pub(super) async fn serve(self: Arc<Self>, tcp: TcpStream, from: SocketAddr) {
+        prepare(&tcp);
+        let client = match &self.tls {
+            None => Client::Plain(tcp),
+            Some(tls) => match tls.accept(tcp).await {
+                Ok(tls) => Client::Tls(Box::new(tls)),
+                Err(error) => {
+                    tracing::debug!(%from, %error, "no TLS handshake");
+                    return;
+                }
+            },
+        };
+        let mut near = Guarded::new(client);
+        let mut kept = Kept::new(&self.header);
+        match self.place(&mut near, &mut kept, from).await {
+            Placed::At {
+                far,
+                attempt,
+                flight,
+            } => self.copy(near, far, attempt, flight, from).await,
+            Placed::Nowhere(page) => unavailable(near, kept.client().to_vec(), page).await,
+            Placed::ClientGone => near.end.cut(Cut::TcpReset),
+        }
+    }
+
+    /// Finds the node that the connection stays with.
+    async fn place(
+        &self,
+        near: &mut Guarded<Client>,
+        kept: &mut Kept,
+        from: SocketAddr,
+    ) -> Placed<'_> {
+        let mut tried = Vec::new();
+        loop {
+            let mut flight = match self.choose(&tried) {
+                Ok(flight) => flight,
+                Err(page) => return Placed::Nowhere(page),
+            };
+            let node = flight.node;
+            tried.push(node);
+            let failure = match self.attempt(node, near, kept).await {
+                (Some(far), attempt @ Attempt::Committed { .. }) => {
+                    flight.serving.served();
+                    return Placed::At {
+                        far,
+                        attempt,
+                        flight,
+                    };
+                }
+                (_, Attempt::ClientGone) => return Placed::ClientGone,
+                (_, Attempt::Failed(failure)) => failure,
+                (None, Attempt::Committed { .. }) => Failure::Reset,
+            };
+            let (node, bucket) = (node.short(), &self.bucket);
+            tracing::debug!(%from, %bucket, node, %failure, "node did not serve");
+            if self.spec.failover == Failover::Off {
+                return Placed::Nowhere(Page::NoNodes);
+            }
+        }
+    }
+
+    /// One try at one node.
+    async fn attempt(
+        &self,
+        node: NodeId,
+        near: &mut Guarded<Client>,
+        kept: &mut Kept,
+    ) -> (Option<Guarded<Far>>, Attempt) {
+        let mut far = match self.open(node).await {
+            Ok(far) => Guarded::new(far),
+            Err(failure) => return (None, Attempt::Failed(failure)),
+        };
+        let local = far.end.is_local();
+        let attempt = match self.spec.failover {
+            Failover::Replay => replay::replay(near, &mut far, kept, local).await,
+            Failover::Connect | Failover::Off => {
+                replay::connect(&mut far, &self.header, local).await
+            }
+        };
+        match &attempt {
+            Attempt::Committed { .. } => {}
+            Attempt::ClientGone => far.end.cut(Cut::TcpReset),
+            Attempt::Failed(_) => far.end.cut(Cut::Unwanted),
+        }
+        (Some(far), attempt)
+    }
+
+    async fn open(&self, node: NodeId) -> Result<Far, Failure> {
+        if node == self.tunnels.view().me {
+            let (tcp, counted) = self.tunnels.connect_local(&self.bucket).await?;
+            return Ok(Far::Local { tcp, counted });
+        }
+        match timeout(OPEN_LIMIT, self.tunnels.open(node)).await {
+            Ok(opened) => Ok(Far::Quic(opened?)),
+            Err(_) => Err(OpenError::TimedOut { node }.into()),
+        }
+    }
+
+    async fn copy(
+        &self,
+        near: Guarded<Client>,
+        far: Guarded<Far>,
+        attempt: Attempt,
+        flight: Flight<'_>,
+        from: SocketAddr,
+    ) {
+        let Attempt::Committed { up, down } = attempt else {
+            return;
+        };
+        let pipe = Pipe::new(near, far).up_from(up).down_from(down);
+        let summary = pipe.run().await;
+        let node = flight.node.short();
+        tracing::debug!(%from, bucket = %self.bucket, node, ?summary, "connection ended");
+    }
+
+    /// The node to try next, in flight from now on, or the page for when there is none.
+    fn choose(&self, tried: &[NodeId]) -> Result<Flight<'_>, Page> {
+        let view = self.tunnels.view();
+        let usable = || {
+            let providers = view.services.get(&self.bucket);
+            let usable = providers.into_iter().flatten().filter(|one| one.usable());
+            usable.map(|one| one.id)
+        };
+        let policy = match &self.spec.strategy {
+            Strategy::LeastUsed => Policy::LeastUsed,
+            Strategy::Random => Policy::Random,
+            Strategy::Target(text) => {
+                let node = self.target(text, &view)?;
+                return match (usable().any(|id| id == node), tried.contains(&node)) {
+                    (_, true) => Err(Page::NoNodes),
+                    (true, false) => Ok(self.begin(node, &mut self.balancer())),
+                    (false, false) => Err(Page::NodeNotFound),
+                };
+            }
+        };
+        let candidates: Vec<_> = usable().collect();
+        let now = self.clock.now().mono;
+        // One lock for choosing and counting: between the two, another client would choose the
+        // same node.
+        let mut balancer = self.balancer();
+        let node = balancer
+            .pick(&candidates, policy, now, &mut rand::rng(), tried)
+            .ok_or(Page::NoNodes)?;
+        Ok(self.begin(node, &mut balancer))
+    }
+
+    fn begin(&self, node: NodeId, balancer: &mut Balancer) -> Flight<'_> {
+        balancer.begin(node);
+        Flight {
+            shared: self,
+            node,
+            serving: self.counters.begin(&self.bucket, node),
+        }
+    }
+
+    fn target(&self, text: &str, view: &View) -> Result<NodeId, Page> {
+        self.tunnels.resolve(text, view).map_err(|error| {
+            tracing::debug!(%error, "the target of this ingress is not there");
+            Page::NodeNotFound
+        })
+    }
+
+    fn balancer(&self) -> MutexGuard<'_, Balancer> {
+        self.balancer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once per connection and taken apart at once"
+)]
+enum Placed<'a> {
+    At {
+        far: Guarded<Far>,
+        attempt: Attempt,
+        flight: Flight<'a>,
+    },
+    Nowhere(Page),
+    ClientGone,
+}
+
+/// A connection that counts as being with a node.
+struct Flight<'a> {
+    shared: &'a Shared,
+    node: NodeId,
+    serving: Serving,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.shared.balancer().end(self.node);
+    }
+}
+
+/// Answers a client that no node can serve: with a page if it speaks HTTP, else with a reset.
+async fn unavailable(mut near: Guarded<Client>, mut bytes: Vec<u8>, page: Page) {
+    let listening = async {
+        loop {
+            if let Some(is_http) = looks_like_request(&bytes) {
+                return is_http;
+            }
+            let mut part = [0; 1024];
+            match near.end.read(&mut part).await {
+                Ok(count @ 1..) if bytes.len() < MAX_HEAD_BYTES => {
+                    bytes.extend_from_slice(&part[..count]);
+                }
+                _ => return false,
+            }
+        }
+    };
+    if !timeout(SPEAK_LIMIT, listening).await.unwrap_or(false) {
+        near.end.cut(Cut::Unwanted);
+        return;
+    }
+    match page::answer(&mut near.end, bytes, page).await {
+        Ok(()) => near.disarm(),
+        Err(error) => tracing::debug!(%error, "the client did not wait for its page"),
+    }
+}

@@ -1,0 +1,579 @@
+//! One end of a tunnelled connection: a TCP socket, TLS over one, or a pair of QUIC streams.
+//!
+//! [`End`] says in one vocabulary what each can do and how it fails, so that
+//! [`Pipe`](super::pipe::Pipe) can translate: EOF and FIN, RST and RESET_STREAM, a full socket
+//! buffer and flow control.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::mesh::stream::Cut;
+
+/// Bytes read from a socket at once. One buffer serves the whole thread: a buffer for each
+/// connection would cost more than the copying (zeroing and cold caches).
+pub const SCRATCH_BYTES: usize = 64 * 1024;
+/// Chunks taken from a QUIC stream, and slices given to one vectored write, at once.
+pub const CHUNKS: usize = 64;
+/// A dead peer that sent no FIN is noticed by TCP keep-alive after this long without traffic.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// How long a socket is read and discarded before it is closed hard, so that the kernel's RST
+/// does not destroy an answer the client has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> =
+        RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+}
+
+/// Why no more bytes can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFault {
+    /// The other side reset the connection.
+    Reset,
+    /// The link under the stream is gone.
+    Lost,
+}
+
+/// Why no more bytes can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFault {
+    /// The other side takes no more, but what it sent stays good: STOP_SENDING, or `EPIPE`,
+    /// which Linux reports when a FIN came before the RST.
+    Refused,
+    /// The other side reset the connection; an EOF read later is not a real one.
+    Reset,
+    /// The link under the stream is gone.
+    Lost,
+}
+
+/// Failure of [`End::poll_move`], by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveFault {
+    /// The side that was read.
+    Read(ReadFault),
+    /// The side that was written.
+    Write(WriteFault),
+}
+
+/// Bytes that were read and could not be written yet, in order.
+#[derive(Debug, Default)]
+pub struct Held {
+    chunks: VecDeque<Bytes>,
+}
+
+impl Held {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Adds bytes at the end; empty ones are dropped, since they could never be written off.
+    pub fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.chunks.push_back(bytes);
+        }
+    }
+
+    /// Everything, copied to the end of `into`.
+    pub fn append_to(&self, into: &mut Vec<u8>) {
+        for chunk in &self.chunks {
+            into.extend_from_slice(chunk);
+        }
+    }
+
+    /// Takes the first byte.
+    pub fn take_u8(&mut self) -> Option<u8> {
+        let first = self.chunks.front_mut()?;
+        let byte = first.get_u8();
+        if first.is_empty() {
+            self.chunks.pop_front();
+        }
+        Some(byte)
+    }
+
+    /// Bytes waiting.
+    pub fn len(&self) -> usize {
+        self.chunks.iter().map(Bytes::len).sum()
+    }
+
+    /// These bytes and nothing else.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut held = Self::default();
+        held.push(Bytes::copy_from_slice(bytes));
+        held
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(first) = self.chunks.front_mut() {
+            if first.len() > count {
+                first.advance(count);
+                return;
+            }
+            count -= first.len();
+            self.chunks.pop_front();
+        }
+    }
+
+    fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; CHUNKS]) -> usize {
+        let mut used = 0;
+        for (slot, chunk) in into.iter_mut().zip(&self.chunks) {
+            *slot = IoSlice::new(chunk);
+            used += 1;
+        }
+        used
+    }
+
+    /// Writes until nothing waits.
+    ///
+    /// # Errors
+    /// The writing side's failure; what was not written stays.
+    pub fn poll_write<E: End>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut E,
+    ) -> Poll<Result<(), WriteFault>> {
+        while !self.is_empty() {
+            let count = {
+                let mut slices = [IoSlice::new(&[]); CHUNKS];
+                let used = self.slices(&mut slices);
+                match &slices[..used] {
+                    [one] => ready!(to.poll_write(cx, one))?,
+                    many => ready!(to.poll_write_vectored(cx, many))?,
+                }
+            };
+            if count == 0 {
+                return Poll::Ready(Err(WriteFault::Refused));
+            }
+            self.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// One side of a connection.
+pub trait End: Send + Unpin {
+    /// Reads once into `held`; 0 is the end of what this side sends. A hint keeps what sockets
+    /// give to at most `max` bytes (more than 0); QUIC streams give whole chunks.
+    ///
+    /// # Errors
+    /// Why nothing more can be read.
+    fn poll_hold(
+        &mut self,
+        cx: &mut Context<'_>,
+        held: &mut Held,
+        max: usize,
+    ) -> Poll<Result<usize, ReadFault>>;
+
+    /// Reads once and writes as much of it as `to` takes; the rest is in `held`, which must be
+    /// empty before. 0 is the end of what this side sends.
+    ///
+    /// # Errors
+    /// Either side's failure.
+    fn poll_move<E: End>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut E,
+        held: &mut Held,
+    ) -> Poll<Result<usize, MoveFault>>;
+
+    /// Writes some of `bytes`.
+    ///
+    /// # Errors
+    /// Why nothing more can be written.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8])
+    -> Poll<Result<usize, WriteFault>>;
+
+    /// Writes some of `slices`.
+    ///
+    /// # Errors
+    /// As [`End::poll_write`].
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize, WriteFault>> {
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        self.poll_write(cx, first.map_or(&[], |slice| slice))
+    }
+
+    /// Pushes out what a layer of this end (TLS) has accepted but not sent.
+    ///
+    /// # Errors
+    /// As [`End::poll_write`].
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteFault>>;
+
+    /// Ends the writing half; reading goes on.
+    ///
+    /// # Errors
+    /// As [`End::poll_write`].
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteFault>>;
+
+    /// Tells the sender that nobody wants more of its bytes, where the protocol can say so.
+    fn unwanted(&mut self);
+
+    /// Resets both halves. What was written and not delivered may be lost.
+    fn cut(&mut self, why: Cut);
+
+    /// Closes after one half was refused and the other ended well: reads and discards for a
+    /// moment (see `LINGER`), then resets.
+    fn hang_up(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Sets what every TCP socket of a tunnel needs: no Nagle delay (it costs 40 ms per small
+/// answer), and keep-alive so that a vanished peer does not hold a stream for ever.
+pub fn prepare(tcp: &TcpStream) {
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
+    let socket = socket2::SockRef::from(tcp);
+    if let Err(error) = tcp
+        .set_nodelay(true)
+        .and(socket.set_tcp_keepalive(&keepalive))
+    {
+        tracing::debug!(%error, "socket options not set");
+    }
+}
+
+fn poll_scratch<R: AsyncRead + Unpin, T>(
+    from: &mut R,
+    cx: &mut Context<'_>,
+    max: usize,
+    take: impl FnOnce(&mut Context<'_>, &[u8]) -> T,
+) -> Poll<Result<(usize, T), ReadFault>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let room = max.min(scratch.len());
+        let mut buf = ReadBuf::new(&mut scratch[..room]);
+        // Every error of a socket means that the connection is gone without a FIN. With TLS a
+        // FIN without close_notify counts as one: it may be an attacker's truncation.
+        ready!(Pin::new(from).poll_read(cx, &mut buf)).map_err(|_| ReadFault::Reset)?;
+        let filled = buf.filled();
+        Poll::Ready(Ok((filled.len(), take(cx, filled))))
+    })
+}
+
+fn poll_hold_bytes<R: AsyncRead + Unpin>(
+    from: &mut R,
+    cx: &mut Context<'_>,
+    held: &mut Held,
+    max: usize,
+) -> Poll<Result<usize, ReadFault>> {
+    let keep = |_: &mut Context<'_>, bytes: &[u8]| held.push(Bytes::copy_from_slice(bytes));
+    let (count, ()) = ready!(poll_scratch(from, cx, max, keep))?;
+    Poll::Ready(Ok(count))
+}
+
+fn poll_move_bytes<R: AsyncRead + Unpin, E: End>(
+    from: &mut R,
+    cx: &mut Context<'_>,
+    to: &mut E,
+    held: &mut Held,
+) -> Poll<Result<usize, MoveFault>> {
+    let write = |cx: &mut Context<'_>, mut bytes: &[u8]| {
+        while !bytes.is_empty() {
+            match to.poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Err(WriteFault::Refused),
+                Poll::Ready(Ok(count)) => bytes = &bytes[count.min(bytes.len())..],
+                Poll::Ready(Err(fault)) => return Err(fault),
+                Poll::Pending => {
+                    held.push(Bytes::copy_from_slice(bytes));
+                    break;
+                }
+            }
+        }
+        Ok(())
+    };
+    let moved = ready!(poll_scratch(from, cx, SCRATCH_BYTES, write));
+    let (count, wrote) = moved.map_err(MoveFault::Read)?;
+    wrote.map_err(MoveFault::Write)?;
+    Poll::Ready(Ok(count))
+}
+
+fn socket_write_fault(error: &io::Error) -> WriteFault {
+    match error.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::NotConnected | ErrorKind::WriteZero => {
+            WriteFault::Refused
+        }
+        _ => WriteFault::Reset,
+    }
+}
+
+async fn drain<R: AsyncRead + Unpin>(from: &mut R) {
+    let discard = async {
+        let mut bytes = [0; 1024];
+        while matches!(from.read(&mut bytes).await, Ok(1..)) {}
+    };
+    // Running into the limit is the expected end against a client that goes on sending.
+    let _ = tokio::time::timeout(LINGER, discard).await;
+}
+
+fn reset_on_close(tcp: &TcpStream) {
+    // Fails only on a socket that is already gone.
+    let _ = tcp.set_zero_linger();
+}
+
+macro_rules! socket_end {
+    ($type:ty, $tcp:expr) => {
+        impl End for $type {
+            fn poll_hold(
+                &mut self,
+                cx: &mut Context<'_>,
+                held: &mut Held,
+                max: usize,
+            ) -> Poll<Result<usize, ReadFault>> {
+                poll_hold_bytes(self, cx, held, max)
+            }
+
+            fn poll_move<E: End>(
+                &mut self,
+                cx: &mut Context<'_>,
+                to: &mut E,
+                held: &mut Held,
+            ) -> Poll<Result<usize, MoveFault>> {
+                poll_move_bytes(self, cx, to, held)
+            }
+
+            fn poll_write(
+                &mut self,
+                cx: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<Result<usize, WriteFault>> {
+                let wrote = AsyncWrite::poll_write(Pin::new(self), cx, bytes);
+                wrote.map_err(|error| socket_write_fault(&error))
+            }
+
+            fn poll_write_vectored(
+                &mut self,
+                cx: &mut Context<'_>,
+                slices: &[IoSlice<'_>],
+            ) -> Poll<Result<usize, WriteFault>> {
+                let wrote = AsyncWrite::poll_write_vectored(Pin::new(self), cx, slices);
+                wrote.map_err(|error| socket_write_fault(&error))
+            }
+
+            fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteFault>> {
+                let flushed = AsyncWrite::poll_flush(Pin::new(self), cx);
+                flushed.map_err(|error| socket_write_fault(&error))
+            }
+
+            fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteFault>> {
+                let finished = AsyncWrite::poll_shutdown(Pin::new(self), cx);
+                finished.map_err(|error| socket_write_fault(&error))
+            }
+
+            fn unwanted(&mut self) {}
+
+            fn cut(&mut self, _why: Cut) {
+                reset_on_close($tcp(self));
+            }
+
+            async fn hang_up(&mut self) {
+                drain(self).await;
+                reset_on_close($tcp(self));
+            }
+        }
+    };
+}
+
+socket_end!(TcpStream, plain);
+socket_end!(Client, Client::tcp);
+
+fn plain(tcp: &TcpStream) -> &TcpStream {
+    tcp
+}
+
+/// The socket of a client of an ingress.
+#[derive(Debug)]
+pub enum Client {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// TLS, its handshake done. Its half-close is close_notify.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Client {
+    /// The TCP socket under it.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for Client {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Client {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Both directions of one QUIC stream.
+#[derive(Debug)]
+pub struct QuicEnd {
+    /// Towards the other node.
+    pub send: SendStream,
+    /// From the other node.
+    pub recv: RecvStream,
+}
+
+/// The QUIC form of a [`Cut`].
+pub fn code(cut: Cut) -> VarInt {
+    VarInt::from_u64(cut.code()).unwrap_or(VarInt::MAX)
+}
+
+fn quic_write_fault(error: &WriteError) -> WriteFault {
+    match error {
+        WriteError::Stopped(_) | WriteError::ClosedStream => WriteFault::Refused,
+        _ => WriteFault::Lost,
+    }
+}
+
+impl End for QuicEnd {
+    fn poll_hold(
+        &mut self,
+        cx: &mut Context<'_>,
+        held: &mut Held,
+        _max: usize,
+    ) -> Poll<Result<usize, ReadFault>> {
+        let mut chunks = [const { Bytes::new() }; CHUNKS];
+        // `read_chunks` keeps its place in the stream, not in the future: it may be made anew.
+        let read = ready!(pin!(self.recv.read_chunks(&mut chunks)).poll(cx));
+        let count = match read {
+            Ok(count) => count.unwrap_or(0),
+            Err(ReadError::Reset(_)) => return Poll::Ready(Err(ReadFault::Reset)),
+            Err(_) => return Poll::Ready(Err(ReadFault::Lost)),
+        };
+        let mut bytes = 0;
+        for chunk in chunks.into_iter().take(count) {
+            bytes += chunk.len();
+            held.push(chunk);
+        }
+        Poll::Ready(Ok(bytes))
+    }
+
+    fn poll_move<E: End>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut E,
+        held: &mut Held,
+    ) -> Poll<Result<usize, MoveFault>> {
+        let count = ready!(self.poll_hold(cx, held, usize::MAX)).map_err(MoveFault::Read)?;
+        match held.poll_write(cx, to) {
+            Poll::Ready(Err(fault)) => Poll::Ready(Err(MoveFault::Write(fault))),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(count)),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, WriteFault>> {
+        let wrote = SendStream::poll_write(Pin::new(&mut self.send), cx, bytes);
+        wrote.map_err(|error| quic_write_fault(&error))
+    }
+
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), WriteFault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_finish(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), WriteFault>> {
+        Poll::Ready(self.send.finish().map_err(|_| WriteFault::Refused))
+    }
+
+    fn unwanted(&mut self) {
+        // Fails only on a stream that has already ended.
+        let _ = self.recv.stop(code(Cut::Unwanted));
+    }
+
+    fn cut(&mut self, why: Cut) {
+        // Either fails only on a stream that has already ended.
+        let _ = self.send.reset(code(why));
+        let _ = self.recv.stop(code(why));
+    }
+
+    async fn hang_up(&mut self) {
+        self.unwanted();
+    }
+}
+
+/// An end that is reset when dropped, unless [`disarm`](Self::disarm)ed: a task that is
+/// cancelled or panics must not look to the other side like an orderly end of the data.
+#[derive(Debug)]
+pub struct Guarded<E: End> {
+    /// The end.
+    pub end: E,
+    armed: bool,
+}
+
+impl<E: End> Guarded<E> {
+    /// Takes charge of `end`.
+    pub fn new(end: E) -> Self {
+        Self { end, armed: true }
+    }
+
+    /// From now on dropping it is an orderly close.
+    pub fn disarm(&mut self) {
+        self.armed = false;
+    }
+}
+
+impl<E: End> Drop for Guarded<E> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.end.cut(Cut::Shutdown);
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! Egress: the side of a tunnel next to the real server.
+//!
+//! [`Exposes`] knows which services this node exposes, whether their servers accept connections
+//! ([`Exposes::readiness`]), and serves the streams that other nodes open. It announces nothing
+//! itself and opens no link.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quinn::{RecvStream, SendStream};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::end::{End, Guarded, QuicEnd, prepare};
+use super::health;
+use super::pipe::{Pipe, Summary};
+use super::spec::ExposeSpec;
+use crate::mesh::addr::HostPort;
+use crate::mesh::id::NodeId;
+use crate::mesh::name::Bucket;
+use crate::mesh::stream::{
+    Cut, FIXED_BYTES, Header, HeaderError, MAX_HEADER_BYTES, Refusal, Status,
+};
+
+/// How long a server may take to accept a connection.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a stream's header may take.
+pub const HEADER_LIMIT: Duration = Duration::from_secs(5);
+/// Connections to servers at once, over all services. Each costs a file descriptor and two
+/// windows of QUIC; beyond this, other nodes are a better choice than this one.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;
+
+/// The services a node exposes. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Exposes {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    exposed: Mutex<BTreeMap<Bucket, Arc<Exposed>>>,
+    readiness: watch::Sender<BTreeMap<Bucket, bool>>,
+    max_connections: usize,
+    running: AtomicUsize,
+    one_ended: Notify,
+    draining: AtomicBool,
+    /// Cancelled by [`Exposes::abort`].
+    token: CancellationToken,
+}
+
+/// One exposed service.
+#[derive(Debug)]
+pub(super) struct Exposed {
+    pub(super) target: HostPort,
+    in_flight: AtomicU64,
+    /// A connection succeeded since the last health check: no check is needed.
+    pub(super) used: AtomicBool,
+    /// A connection failed: check now.
+    pub(super) failed: Notify,
+    /// Ends the health checks.
+    pub(super) token: CancellationToken,
+}
+
+/// Why a service was not exposed. Nothing was registered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExposeError {
+    /// The server did not accept a connection.
+    #[error("{target} does not accept connections: {cause}; start the server first")]
+    Unreachable {
+        /// The server.
+        target: HostPort,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The service is exposed already.
+    #[error("{bucket} is already exposed here, to {target}; remove that role first")]
+    Taken {
+        /// The service.
+        bucket: Bucket,
+        /// Its server.
+        target: HostPort,
+    },
+}
+
+/// Why a stream was not served.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Its header was not understood; the stream was reset.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// Its header did not come, or not in time; the stream was reset.
+    #[error("no header came within {HEADER_LIMIT:?}")]
+    NoHeader,
+    /// It was refused, and the peer was told.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// [`Exposes::abort`] ended it.
+    #[error("the node stops")]
+    Aborted,
+}
+
+impl Default for Exposes {
+    fn default() -> Self {
+        Self::new(DEFAULT_MAX_CONNECTIONS)
+    }
+}
+
+impl Exposes {
+    /// Exposes nothing yet; serves at most `max_connections` at once.
+    pub fn new(max_connections: usize) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                exposed: Mutex::default(),
+                readiness: watch::Sender::default(),
+                max_connections,
+                running: AtomicUsize::new(0),
+                one_ended: Notify::new(),
+                draining: AtomicBool::new(false),
+                token: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// Connects to the server, then exposes it as `bucket` and watches its health.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or the bucket is taken; nothing is registered.
+    pub async fn add(&self, spec: &ExposeSpec, bucket: Bucket) -> Result<(), ExposeError> {
+        self.check_free(&bucket)?;
+        drop(self.first_connect(&spec.target).await?);
+        self.register(spec, bucket, true)
+    }
+
+    /// Exposes `bucket` without asking the server first: for roles kept from the last start,
+    /// whose server may come up later. It is not ready until a health check succeeds.
+    ///
+    /// # Errors
+    /// The bucket is taken.
+    pub fn add_unchecked(&self, spec: &ExposeSpec, bucket: Bucket) -> Result<(), ExposeError> {
+        self.register(spec, bucket, false)
+    }
+
+    /// Stops exposing `bucket`: new streams are refused, running ones finish. Whether it was
+    /// exposed.
+    pub fn remove(&self, bucket: &Bucket) -> bool {
+        let Some(exposed) = self.lock().remove(bucket) else {
+            return false;
+        };
+        exposed.token.cancel();
+        self.inner.readiness.send_modify(|all| {
+            all.remove(bucket);
+        });
+        true
+    }
+
+    /// Every exposed service and whether its server accepts connections; changes as it does.
+    pub fn readiness(&self) -> watch::Receiver<BTreeMap<Bucket, bool>> {
+        self.inner.readiness.subscribe()
+    }
+
+    /// Connections to the server of each exposed service now.
+    pub fn in_flight(&self) -> BTreeMap<Bucket, u64> {
+        let exposed = self.lock();
+        exposed
+            .iter()
+            .map(|(bucket, one)| (bucket.clone(), one.in_flight.load(Ordering::Relaxed)))
+            .collect()
+    }
+
+    /// Serves one stream that `peer` opened, from its header to its end. A stream that cannot
+    /// be served gets its refusal; no other stream notices.
+    ///
+    /// # Errors
+    /// Why nothing reached a server.
+    pub async fn serve_stream(
+        &self,
+        peer: NodeId,
+        send: SendStream,
+        recv: RecvStream,
+    ) -> Result<Summary, ServeError> {
+        let mut near = Guarded::new(QuicEnd { send, recv });
+        let header = match read_header(&mut near.end.recv).await {
+            Ok(header) => header,
+            Err(error) => {
+                near.end.cut(Cut::BadHeader);
+                return Err(error);
+            }
+        };
+        let served = tokio::select! {
+            served = self.serve(near, &header.bucket) => served,
+            () = self.inner.token.cancelled() => Err(ServeError::Aborted),
+        };
+        let peer = peer.short();
+        match &served {
+            Ok(summary) => tracing::debug!(peer, bucket = %header.bucket, ?summary, "served"),
+            Err(error) => tracing::debug!(peer, bucket = %header.bucket, %error, "not served"),
+        }
+        served
+    }
+
+    /// Connects to this node's own server for `bucket`, for an ingress on the same node. The
+    /// connection counts until the guard is dropped.
+    ///
+    /// # Errors
+    /// As another node would be refused.
+    pub async fn connect_local(&self, bucket: &Bucket) -> Result<(TcpStream, InFlight), Refusal> {
+        let inner = &self.inner;
+        let exposed = self.lock().get(bucket).cloned();
+        let exposed = exposed.ok_or(Refusal::NoSuchService)?;
+        let guard = InFlight::begin(inner.clone(), exposed).ok_or(Refusal::TooMany)?;
+        // After counting itself: `drain` sets the flag first, then reads the count.
+        if inner.draining.load(Ordering::SeqCst) {
+            return Err(Refusal::Draining);
+        }
+        match connect(&guard.exposed.target, CONNECT_LIMIT).await {
+            Ok(tcp) => {
+                guard.exposed.used.store(true, Ordering::Relaxed);
+                Ok((tcp, guard))
+            }
+            Err(error) => {
+                let refusal = refusal_of(&error);
+                if refusal != Refusal::TooMany {
+                    guard.exposed.failed.notify_one();
+                }
+                tracing::debug!(target = %guard.exposed.target, %error, "server not reached");
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Whether new streams are refused as draining. Running ones are not touched.
+    pub fn set_draining(&self, on: bool) {
+        self.inner.draining.store(on, Ordering::SeqCst);
+    }
+
+    /// Refuses new streams and waits for the running ones, at most `limit`. Whether all ended.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.set_draining(true);
+        let deadline = Instant::now() + limit;
+        loop {
+            // Registered before the count is read, or the last end could be missed.
+            let ended = self.inner.one_ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.inner.running.load(Ordering::SeqCst) == 0 {
+                return true;
+            }
+            if timeout_at(deadline, ended).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Ends everything: running streams are reset, health checks stop.
+    pub fn abort(&self) {
+        self.inner.token.cancel();
+    }
+
+    async fn serve(
+        &self,
+        mut near: Guarded<QuicEnd>,
+        bucket: &Bucket,
+    ) -> Result<Summary, ServeError> {
+        match self.connect_local(bucket).await {
+            Ok((tcp, _guard)) => {
+                let far = Guarded::new(tcp);
+                let connected = [Status::Connected.byte()];
+                // A failed write shows again in the pipe, which knows what it means.
+                let _ = near.end.send.write_all(&connected).await;
+                Ok(Pipe::new(near, far).run().await)
+            }
+            Err(refusal) => {
+                let status = [Status::Refused(refusal).byte()];
+                // If the peer is gone it needs no answer.
+                if near.end.send.write_all(&status).await.is_ok() {
+                    let _ = near.end.send.finish();
+                    near.end.unwanted();
+                    near.disarm();
+                }
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn check_free(&self, bucket: &Bucket) -> Result<(), ExposeError> {
+        match self.lock().get(bucket) {
+            Some(taken) => Err(ExposeError::Taken {
+                bucket: bucket.clone(),
+                target: taken.target.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    async fn first_connect(&self, target: &HostPort) -> Result<TcpStream, ExposeError> {
+        connect(target, CONNECT_LIMIT)
+            .await
+            .map_err(|cause| ExposeError::Unreachable {
+                target: target.clone(),
+                cause,
+            })
+    }
+
+    fn register(&self, spec: &ExposeSpec, bucket: Bucket, ready: bool) -> Result<(), ExposeError> {
+        let exposed = Arc::new(Exposed {
+            target: spec.target.clone(),
+            in_flight: AtomicU64::new(0),
+            used: AtomicBool::new(false),
+            failed: Notify::new(),
+            token: self.inner.token.child_token(),
+        });
+        {
+            let mut all = self.lock();
+            // Again under the lock: another `add` may have won while this one connected.
+            if let Some(taken) = all.get(&bucket) {
+                return Err(ExposeError::Taken {
+                    target: taken.target.clone(),
+                    bucket,
+                });
+            }
+            all.insert(bucket.clone(), exposed.clone());
+        }
+        self.publish(&bucket, &exposed, ready);
+        let this = self.clone();
+        tokio::spawn(async move {
+            let publish = |ready| this.publish(&bucket, &exposed, ready);
+            let checks = health::watch(&exposed, ready, publish);
+            exposed.token.run_until_cancelled(checks).await;
+        });
+        Ok(())
+    }
+
+    fn publish(&self, bucket: &Bucket, exposed: &Exposed, ready: bool) {
+        let all = self.lock();
+        // A service that was removed meanwhile must not come back through its last check.
+        let current = all.get(bucket);
+        if !current.is_some_and(|one| std::ptr::eq(Arc::as_ptr(one), exposed)) {
+            return;
+        }
+        self.inner
+            .readiness
+            .send_if_modified(|readiness| readiness.insert(bucket.clone(), ready) != Some(ready));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Bucket, Arc<Exposed>>> {
+        let exposed = &self.inner.exposed;
+        exposed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection to a server, counted until dropped.
+#[derive(Debug)]
+pub struct InFlight {
+    inner: Arc<Inner>,
+    exposed: Arc<Exposed>,
+}
+
+impl InFlight {
+    fn begin(inner: Arc<Inner>, exposed: Arc<Exposed>) -> Option<Self> {
+        let limit = inner.max_connections;
+        let room = |running: usize| (running < limit).then_some(running + 1);
+        let order = Ordering::SeqCst;
+        inner.running.fetch_update(order, order, room).ok()?;
+        exposed.in_flight.fetch_add(1, Ordering::Relaxed);
+        Some(Self { inner, exposed })
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.exposed.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.inner.running.fetch_sub(1, Ordering::SeqCst);
+        self.inner.one_ended.notify_waiters();
+    }
+}
+
+/// Connects to a server, resolving its name anew each time: containers change addresses.
+///
+/// # Errors
+/// What the system said, `TimedOut` after `limit`.
+pub(super) async fn connect(target: &HostPort, limit: Duration) -> io::Result<TcpStream> {
+    let connecting = async {
+        match target.socket_addr() {
+            Some(addr) => TcpStream::connect(addr).await,
+            None => TcpStream::connect((target.host(), target.port())).await,
+        }
+    };
+    let tcp = timeout(limit, connecting).await.map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer within {} s", limit.as_secs()),
+        )
+    })??;
+    prepare(&tcp);
+    Ok(tcp)
+}
+
+fn refusal_of(error: &io::Error) -> Refusal {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    match (error.kind(), errno) {
+        (_, Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL)) => Refusal::TooMany,
+        (io::ErrorKind::TimedOut, _) => Refusal::ServerSilent,
+        _ => Refusal::ServerRefused,
+    }
+}
+
+/// Reads exactly the header: what follows stays in the stream.
+async fn read_header(recv: &mut RecvStream) -> Result<Header, ServeError> {
+    let mut bytes = [0; MAX_HEADER_BYTES];
+    let reading = async {
+        let mut have = 0;
+        let mut want = FIXED_BYTES;
+        loop {
+            let part = bytes.get_mut(have..want).ok_or(ServeError::NoHeader)?;
+            let read = recv.read_exact(part).await;
+            read.map_err(|_| ServeError::NoHeader)?;
+            have = want;
+            if let Some((header, _)) = Header::decode(&bytes[..have])? {
+                return Ok(header);
+            }
+            want = FIXED_BYTES + usize::from(bytes[FIXED_BYTES - 1]);
+        }
+    };
+    timeout(HEADER_LIMIT, reading)
+        .await
+        .map_err(|_| ServeError::NoHeader)?
+}

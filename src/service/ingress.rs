@@ -1,0 +1,228 @@
+//! A local listener into the mesh: accepts clients and gives each to a task of its own.
+//! What happens to a client is in `connection`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::Shared;
+use super::counts::Counters;
+use super::spec::{IngressSpec, Mode};
+use super::tls::{TlsError, TlsSource};
+use super::tunnels::Tunnels;
+use crate::clock::Clock;
+use crate::mesh::balance::Balancer;
+use crate::mesh::name::Bucket;
+use crate::mesh::stream::Header;
+
+/// How long opening a stream to a node, dialling included, may take before the next one is
+/// tried.
+pub const OPEN_LIMIT: Duration = Duration::from_secs(3);
+/// Clients the kernel keeps waiting while the node is busy.
+const BACKLOG: i32 = 1024;
+/// Pauses of an accept loop that has run out of file descriptors or memory.
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What an ingress needs from the node.
+#[derive(Clone)]
+pub struct Deps {
+    /// The mesh.
+    pub tunnels: Arc<dyn Tunnels>,
+    /// Where connections are counted.
+    pub counters: Counters,
+    /// The node's clock.
+    pub clock: Clock,
+    /// Name of this machine, for a self-signed certificate.
+    pub host_name: Option<String>,
+}
+
+/// Why an ingress did not start. Nothing listens.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngressError {
+    /// The mode is not built yet.
+    #[error("mode {} is not available yet; use --mode tcp", mode_name(*.0))]
+    Mode(Mode),
+    /// Somebody else listens there.
+    #[error(
+        "{0} is in use by another program; stop it or listen elsewhere (port 0 takes a free one)"
+    )]
+    InUse(SocketAddr),
+    /// The system does not allow it.
+    #[error("{0} may not be listened on by this user; ports below 1024 need CAP_NET_BIND_SERVICE")]
+    Forbidden(SocketAddr),
+    /// No interface has this address.
+    #[error("{0} is not an address of this machine; 0.0.0.0 or [::] listens on all of its own")]
+    NotOurs(SocketAddr),
+    /// Anything else.
+    #[error("cannot listen on {addr}: {cause}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// There is no certificate to serve with.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Tcp => "tcp",
+        Mode::Http => "http",
+        Mode::Auto => "auto",
+    }
+}
+
+/// A running listener. Dropping it aborts it.
+#[derive(Debug)]
+pub struct Ingress {
+    addr: SocketAddr,
+    stop: CancellationToken,
+    abort: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Ingress {
+    /// Binds and starts to accept. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// What cannot be had, and what to do about it.
+    pub fn start(spec: IngressSpec, bucket: Bucket, deps: Deps) -> Result<Self, IngressError> {
+        if spec.mode != Mode::Tcp {
+            return Err(IngressError::Mode(spec.mode));
+        }
+        let tls = match &spec.tls {
+            None => None,
+            Some(tls) => {
+                let ip = spec.listen.ip();
+                let source = TlsSource::new(tls, ip, deps.host_name.as_deref())?;
+                Some(Arc::new(source))
+            }
+        };
+        let (listener, addr) = listen(spec.listen)?;
+        let header = Header {
+            bucket: bucket.clone(),
+        };
+        let shared = Arc::new(Shared {
+            spec,
+            header: header.encode(),
+            bucket,
+            tunnels: deps.tunnels,
+            counters: deps.counters,
+            clock: deps.clock,
+            balancer: Mutex::new(Balancer::default()),
+            tls,
+        });
+        let ingress = Self {
+            addr,
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let (abort, tasks) = (ingress.abort.clone(), ingress.tasks.clone());
+        let accepting = accept_all(listener, shared, abort, tasks);
+        let stop = ingress.stop.clone();
+        ingress.tasks.spawn(async move {
+            stop.run_until_cancelled(accepting).await;
+        });
+        Ok(ingress)
+    }
+
+    /// What was bound.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Closes the listener: new clients are refused by the system, running ones go on.
+    pub fn stop_accepting(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+    }
+
+    /// Stops accepting and waits for the running connections, at most `limit`. Whether all
+    /// have ended.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.stop_accepting();
+        timeout(limit, self.tasks.wait()).await.is_ok()
+    }
+
+    /// Resets every running connection and closes the listener.
+    pub fn abort(&self) {
+        self.stop_accepting();
+        self.abort.cancel();
+    }
+}
+
+impl Drop for Ingress {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+async fn accept_all(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    abort: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let mut pause = PAUSE_FIRST;
+    loop {
+        match listener.accept().await {
+            Ok((tcp, from)) => {
+                pause = PAUSE_FIRST;
+                let serving = shared.clone().serve(tcp, from);
+                tasks.spawn(abort.clone().run_until_cancelled_owned(serving));
+            }
+            Err(error) if is_about_one_client(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: connections that end will free some. Going on
+                // at once would only burn a core, since the client stays in the backlog.
+                tracing::warn!(%error, ?pause, "cannot accept; trying again");
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+/// Errors that `accept` passes on from a connection that died in the backlog.
+fn is_about_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted
+    )
+}
+
+fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), IngressError> {
+    let bound = || -> io::Result<(TcpListener, SocketAddr)> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        if addr.is_ipv6() && addr.ip().is_unspecified() {
+            // Whatever the system's default: [::] means every address.
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from_std(socket.into())?;
+        let addr = listener.local_addr()?;
+        Ok((listener, addr))
+    };
+    bound().map_err(|cause| match cause.kind() {
+        io::ErrorKind::AddrInUse => IngressError::InUse(addr),
+        io::ErrorKind::PermissionDenied => IngressError::Forbidden(addr),
+        io::ErrorKind::AddrNotAvailable => IngressError::NotOurs(addr),
+        _ => IngressError::Listen { addr, cause },
+    })
+}

@@ -1,0 +1,145 @@
+//! Changes waiting to be written, reduced to what is left of them.
+//!
+//! A [`Batch`] is what a sequence of changes does to the tables: at most one change per row, so
+//! it is bounded by the rows it touches and not by how often they change. Batches compose in
+//! order: `a.then(b)` does what `a` and then `b` would have done.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Place;
+
+use super::tables::{
+    RowChange, RowKey, Table, count_key, ledger_key, peer_key, put_entry, put_knock, put_peer,
+    put_role, role_key,
+};
+use super::{Change, StoreError};
+
+/// What a row costs in memory besides its bytes, roughly.
+const ROW_OVERHEAD: usize = 128;
+
+/// What a sequence of changes comes to. Applied in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Batch {
+    /// Empty every table except `meta` first.
+    pub(super) forget_network: bool,
+    /// Then remove the knocks of all epochs before this one.
+    pub(super) knocks_before: u64,
+    /// Then change these rows.
+    pub(super) rows: BTreeMap<RowKey, RowChange>,
+    /// Bytes of keys and values in `rows`.
+    bytes: usize,
+}
+
+impl Batch {
+    /// What `changes` come to.
+    ///
+    /// # Errors
+    /// The first change that must not be stored; then none of them is.
+    pub(super) fn of(changes: Vec<Change>) -> Result<Self, StoreError> {
+        let mut batch = Self::default();
+        for change in changes {
+            batch.push(change)?;
+        }
+        Ok(batch)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.forget_network && self.knocks_before == 0 && self.rows.is_empty()
+    }
+
+    /// Whether every row that `next` changes is changed here already.
+    pub(super) fn covers(&self, next: &Batch) -> bool {
+        next.rows.keys().all(|key| self.rows.contains_key(key))
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.rows.len() * ROW_OVERHEAD
+    }
+
+    pub(super) fn push(&mut self, change: Change) -> Result<(), StoreError> {
+        let (key, change) = match change {
+            Change::PutEntry(entry) => put_entry(&entry)?,
+            Change::DropEntry(slot) => ((Table::Ledger, ledger_key(&slot)?), RowChange::Remove),
+            Change::Peer(peer) => put_peer(&peer)?,
+            Change::ForgetPeer(id) => (peer_key(&id), RowChange::Remove),
+            Change::Count { bucket, node, add } => (count_key(&bucket, &node), RowChange::Add(add)),
+            Change::Knock { epoch, nonce } => put_knock(epoch, &nonce),
+            Change::Role { id, spec } => put_role(id, &spec)?,
+            Change::ForgetRole(id) => (role_key(id), RowChange::Remove),
+            Change::ForgetKnocksBefore(epoch) => {
+                self.forget_knocks_before(epoch);
+                return Ok(());
+            }
+            Change::ForgetNetwork => {
+                *self = Self {
+                    forget_network: true,
+                    ..Self::default()
+                };
+                return Ok(());
+            }
+        };
+        self.put(key, change);
+        Ok(())
+    }
+
+    /// This, then `next`.
+    pub(super) fn then(&mut self, next: Batch) {
+        if next.forget_network {
+            *self = next;
+            return;
+        }
+        if next.knocks_before > 0 {
+            self.forget_knocks_before(next.knocks_before);
+        }
+        for (key, change) in next.rows {
+            self.put(key, change);
+        }
+    }
+
+    fn put(&mut self, key: RowKey, change: RowChange) {
+        let key_bytes = key.1.len();
+        match self.rows.entry(key) {
+            Place::Vacant(place) => {
+                self.bytes += key_bytes + value_bytes(&change);
+                place.insert(change);
+            }
+            Place::Occupied(mut place) => {
+                let old = place.get_mut();
+                self.bytes = self.bytes - value_bytes(old) + value_bytes(&change);
+                *old = match (&*old, change) {
+                    (RowChange::Add(sum), RowChange::Add(add)) => {
+                        RowChange::Add(sum.saturating_add(add))
+                    }
+                    (_, change) => change,
+                };
+            }
+        }
+    }
+
+    fn forget_knocks_before(&mut self, epoch: u64) {
+        self.knocks_before = self.knocks_before.max(epoch);
+        let (first, end) = knocks_before(epoch);
+        let gone: Vec<RowKey> = self
+            .rows
+            .range((Table::Knocks, first)..(Table::Knocks, end))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in gone {
+            if let Some(change) = self.rows.remove(&key) {
+                self.bytes -= key.1.len() + value_bytes(&change);
+            }
+        }
+    }
+}
+
+/// The keys of all knocks of epochs before `epoch`: from the first, up to but without the second.
+pub(super) fn knocks_before(epoch: u64) -> (Vec<u8>, Vec<u8>) {
+    (Vec::new(), epoch.to_be_bytes().to_vec())
+}
+
+fn value_bytes(change: &RowChange) -> usize {
+    match change {
+        RowChange::Put(value) => value.len(),
+        RowChange::Remove | RowChange::Add(_) => size_of::<u64>(),
+    }
+}

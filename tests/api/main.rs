@@ -1,0 +1,12 @@
+//! The admin socket, its client and the loopback HTTP server, over a node that is only pretended.
+
+// clippy.toml lets tests panic; their helpers here are tests too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod admin;
+mod daemon;
+mod fake;
+mod http;
+mod roles;
+mod shapes;
+mod streams;
