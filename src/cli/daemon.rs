@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use warren::api::shapes::RoleSpec;
 use warren::mesh::keys::NetworkKeys;
-use warren::mesh::token::{Token, TokenKind};
+use warren::mesh::token::{NATIVE_PREFIX, Token, TokenKind};
 use warren::node::{
     ExposeSpec, Failover, IngressSpec, Mode, Node, NodeBuilder, NodeError, RoleInfo, RoleKind,
     Status, Strategy,
@@ -41,6 +41,7 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     if is_new && !plan.found {
         return Err(no_token(config));
     }
+    let localai = is_localai(config, token.as_ref());
     let starting = Box::pin(builder(config, token, plan.found).start());
     let node = tokio::select! {
         started = starting => started?,
@@ -52,6 +53,9 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     }
     let status = node.status();
     announce(&node, &status, is_new, config, output)?;
+    if localai {
+        tracing::warn!("{LOCALAI_NOTE}");
+    }
     supervisor.ready(&status);
     stay(&node, signals, supervisor, plan.exit_with_stdin).await
 }
@@ -61,6 +65,15 @@ fn token(config: &Config) -> Result<Option<Token>, Failure> {
         return Ok(None);
     };
     Ok(Some(Token::parse(text.expose())?))
+}
+
+/// Whether the network's token, given or stored, came from LocalAI.
+fn is_localai(config: &Config, given: Option<&Token>) -> bool {
+    match given {
+        Some(token) => token.kind() == TokenKind::LocalAi,
+        None => crate::config::read_token_file(&config.data_dir.join(TOKEN_FILE))
+            .is_ok_and(|stored| !stored.expose().starts_with(NATIVE_PREFIX)),
+    }
 }
 
 fn no_token(config: &Config) -> Failure {
@@ -212,9 +225,6 @@ fn print_welcome(
     }
     for role in &status.roles {
         output.line(format!("role     {}", role_line(role)))?;
-    }
-    if token.kind() == TokenKind::LocalAi {
-        output.line(format!("\n{LOCALAI_NOTE}"))?;
     }
     print_join_line(&token, is_new, output)
 }

@@ -70,7 +70,10 @@ fn short(value: &ValueText) -> String {
             Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
             None => text.clone(),
         },
-        ValueText::Bytes { base64 } => format!("({} bytes)", base64.len() / 4 * 3),
+        bytes => format!(
+            "({} bytes)",
+            bytes.to_bytes().map_or(0, |bytes| bytes.len())
+        ),
     }
 }
 
