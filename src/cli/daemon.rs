@@ -1,0 +1,324 @@
+//! Runs a node in this process until somebody asks it to end: start, roles, the ready line, then
+//! signals. It decides nothing about the mesh.
+//!
+//! Exit code 0 after a clean end, however it was asked for; 130 or 143 when a second signal cut
+//! the drain short.
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+use warren::api::shapes::RoleSpec;
+use warren::mesh::keys::NetworkKeys;
+use warren::mesh::token::{NATIVE_PREFIX, Token, TokenKind};
+use warren::node::{
+    ExposeSpec, Failover, IngressSpec, Mode, Node, NodeBuilder, NodeError, RoleInfo, RoleKind,
+    Status, Strategy,
+};
+
+use super::TOKEN_FILE;
+use super::fail::Failure;
+use super::output::Output;
+use super::signals::Signals;
+use super::supervisor::Supervisor;
+use super::token::LOCALAI_NOTE;
+use crate::config::{Config, Layer};
+
+/// What this run of the daemon is for.
+pub(crate) struct Plan {
+    /// Whether a network is founded where no token is known.
+    pub(crate) found: bool,
+    /// The role that the command is about, besides those of `--expose` and `--ingress`.
+    pub(crate) role: Option<RoleSpec>,
+    /// Whether the end of standard input ends the daemon.
+    pub(crate) exit_with_stdin: bool,
+}
+
+/// Starts the node and stays until it has ended; returns the exit code.
+pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u8, Failure> {
+    let mut signals = Signals::new()?;
+    let mut supervisor = Supervisor::new();
+    let token = token(config)?;
+    let is_new = token.is_none() && !config.data_dir.join(TOKEN_FILE).exists();
+    if is_new && !plan.found {
+        return Err(no_token(config));
+    }
+    let localai = is_localai(config, token.as_ref());
+    let starting = Box::pin(builder(config, token, plan.found).start());
+    let node = tokio::select! {
+        started = starting => started?,
+        asked = signals.next() => return Ok(asked.exit_code()),
+    };
+    if let Err(refused) = take_roles(&node, config, plan.role).await {
+        node.abort().await;
+        return Err(refused.into());
+    }
+    let status = node.status();
+    announce(&node, &status, is_new, config, output)?;
+    if localai {
+        tracing::warn!("{LOCALAI_NOTE}");
+    }
+    supervisor.ready(&status);
+    stay(&node, signals, supervisor, plan.exit_with_stdin).await
+}
+
+fn token(config: &Config) -> Result<Option<Token>, Failure> {
+    let Some(text) = config.token_text()? else {
+        return Ok(None);
+    };
+    Ok(Some(Token::parse(text.expose())?))
+}
+
+/// Whether the network's token, given or stored, came from LocalAI.
+fn is_localai(config: &Config, given: Option<&Token>) -> bool {
+    match given {
+        Some(token) => token.kind() == TokenKind::LocalAi,
+        None => crate::config::read_token_file(&config.data_dir.join(TOKEN_FILE))
+            .is_ok_and(|stored| !stored.expose().starts_with(NATIVE_PREFIX)),
+    }
+}
+
+fn no_token(config: &Config) -> Failure {
+    let message = format!(
+        "no token: none was given, and none is stored in {}",
+        config.data_dir.display()
+    );
+    Failure::from(NodeError::new("no_token", message)).hint(
+        "give the one of your network with --token-file or WARREN_TOKEN (`warren token show` \
+         prints it on a member), or found a network with `warren up`",
+    )
+}
+
+fn builder(config: &Config, token: Option<Token>, found: bool) -> NodeBuilder {
+    let set = &config.set;
+    let mut builder = Node::builder()
+        .data_dir(&config.data_dir)
+        .found(found)
+        .network_id(set.network_id.clone())
+        .http(config.http())
+        .http_token(set.http_token.unwrap_or(false))
+        .admin_socket(true)
+        .drain_timeout(config.drain_timeout());
+    if let Some(token) = token {
+        builder = builder.token(token);
+    }
+    if let Some(name) = &set.name {
+        builder = builder.name(name.clone());
+    }
+    // Not given, the node falls back to a free port where the default one is taken.
+    if let Some(listen) = &set.listen {
+        builder = builder.listen(listen.iter().map(|listen| listen.0).collect());
+    }
+    if let Some(addrs) = &set.advertise {
+        builder = builder.advertise(addrs.iter().map(|at| at.0.clone()).collect());
+    }
+    if let Some(peers) = &set.connect {
+        builder = builder.connect(peers.iter().map(|peer| peer.0.clone()).collect());
+    }
+    builder
+}
+
+/// Roles of `--expose` and `--ingress`, as `up` takes them.
+fn listed_roles(set: &Layer) -> Vec<RoleSpec> {
+    let exposed = set.expose.iter().flatten().map(|expose| {
+        RoleSpec::Expose(ExposeSpec {
+            service: expose.service.clone(),
+            target: expose.target.clone(),
+        })
+    });
+    let ingress = set.ingress.iter().flatten().map(|ingress| {
+        RoleSpec::Ingress(IngressSpec {
+            service: ingress.service.clone(),
+            listen: ingress.listen,
+            strategy: Strategy::LeastUsed,
+            failover: Failover::Connect,
+            mode: Mode::Tcp,
+            tls: None,
+        })
+    });
+    exposed.chain(ingress).collect()
+}
+
+async fn take_roles(node: &Node, config: &Config, own: Option<RoleSpec>) -> Result<(), NodeError> {
+    for role in listed_roles(&config.set).into_iter().chain(own) {
+        match role {
+            RoleSpec::Expose(spec) => node.expose(spec, false).await?,
+            RoleSpec::Ingress(spec) => node.ingress(spec, false).await?,
+        };
+    }
+    Ok(())
+}
+
+/// `--print-ready`: the contract of DESIGN §2.
+#[derive(Serialize)]
+struct Ready {
+    event: &'static str,
+    node_id: String,
+    udp: Vec<String>,
+    http: Option<String>,
+    ingress: Vec<ReadyIngress>,
+    explorer: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ReadyIngress {
+    service: String,
+    listen: String,
+}
+
+/// Prints the ready line for a node in this state, with these roles.
+pub(crate) fn print_ready(
+    status: &Status,
+    roles: &[RoleInfo],
+    output: Output,
+) -> Result<(), Failure> {
+    let listening = |role: &RoleInfo| match &role.kind {
+        RoleKind::Ingress { spec, listen } => Some(ReadyIngress {
+            service: spec.service.to_string(),
+            listen: listen.to_string(),
+        }),
+        RoleKind::Expose { .. } => None,
+    };
+    output.document(&Ready {
+        event: "ready",
+        node_id: status.id.to_string(),
+        udp: status.udp.iter().map(ToString::to_string).collect(),
+        http: status.http.map(|at| at.to_string()),
+        ingress: roles.iter().filter_map(listening).collect(),
+        explorer: None,
+    })
+}
+
+/// A daemon whose first lines nobody reads is still a daemon.
+fn announce(
+    node: &Node,
+    status: &Status,
+    is_new: bool,
+    config: &Config,
+    output: Output,
+) -> Result<(), Failure> {
+    let printed = if config.set.print_ready == Some(true) || output.json {
+        print_ready(status, &status.roles, output)
+    } else {
+        print_welcome(node, status, is_new, output)
+    };
+    match printed {
+        Err(Failure::OutputClosed) => Ok(()),
+        other => other,
+    }
+}
+
+fn print_welcome(
+    node: &Node,
+    status: &Status,
+    is_new: bool,
+    output: Output,
+) -> Result<(), Failure> {
+    let token = node.join_token();
+    output.line(format!("node     {} ({})", status.name, status.id.short()))?;
+    let fingerprint = NetworkKeys::new(&token).fingerprint();
+    let new = if is_new { " (new)" } else { "" };
+    output.line(format!("network  {fingerprint}{new}"))?;
+    for at in &status.udp {
+        output.line(format!("udp      {at}"))?;
+    }
+    if let Some(at) = status.http {
+        output.line(format!("http     http://{at}"))?;
+    }
+    for role in &status.roles {
+        output.line(format!("role     {}", role_line(role)))?;
+    }
+    print_join_line(&token, is_new, output)
+}
+
+/// The token goes to a terminal only: anything else that reads our stdout may well be a log.
+fn print_join_line(token: &Token, is_new: bool, output: Output) -> Result<(), Failure> {
+    use std::io::IsTerminal;
+    if is_new && std::io::stdout().is_terminal() {
+        output.line("\nOn another machine (this line is the key to the network):\n")?;
+        return output.line(format!("  warren join {}\n", &*token.to_text()));
+    }
+    output.line("\n`warren token show` prints the token that joins another machine.")
+}
+
+/// One role in one line, with how it is reached.
+pub(crate) fn role_line(role: &RoleInfo) -> String {
+    match &role.kind {
+        RoleKind::Expose { spec, ready } => {
+            let state = if *ready { "" } else { " (does not answer yet)" };
+            format!("exposes {} at {}{state}", spec.service, spec.target)
+        }
+        RoleKind::Ingress { spec, listen } => {
+            let scheme = if spec.tls.is_some() { "https" } else { "http" };
+            let host = match listen.ip().is_unspecified() {
+                true => format!("127.0.0.1:{}", listen.port()),
+                false => listen.to_string(),
+            };
+            format!("{scheme}://{host} leads to {}", spec.service)
+        }
+    }
+}
+
+/// Why the node is asked to end.
+enum End {
+    Stopped,
+    Signal,
+    Orphaned,
+}
+
+async fn stay(
+    node: &Node,
+    mut signals: Signals,
+    mut supervisor: Supervisor,
+    exit_with_stdin: bool,
+) -> Result<u8, Failure> {
+    let mut view = node.watch();
+    let mut orphaned = exit_with_stdin.then(stdin_closed);
+    let end = loop {
+        tokio::select! {
+            () = node.stopped() => break End::Stopped,
+            _ = signals.next() => break End::Signal,
+            () = closed(orphaned.as_mut()) => break End::Orphaned,
+            changed = view.changed() => match changed {
+                Ok(()) => supervisor.status(&node.status()),
+                Err(_) => break End::Stopped,
+            },
+            never = supervisor.keep_alive() => never,
+        }
+    };
+    supervisor.stopping();
+    match end {
+        // Asked for through the admin socket; the node has drained already.
+        End::Stopped => {
+            node.stopped().await;
+            return Ok(0);
+        }
+        End::Signal => tracing::info!("stopping; a second signal ends at once"),
+        End::Orphaned => tracing::info!("standard input closed; stopping"),
+    }
+    let cut_short = tokio::select! {
+        () = node.shutdown(false) => return Ok(0),
+        asked = signals.next() => asked,
+        never = supervisor.keep_alive() => never,
+    };
+    node.abort().await;
+    Ok(cut_short.exit_code())
+}
+
+/// Tells when standard input is at its end, from a thread of its own: a blocking read.
+fn stdin_closed() -> oneshot::Receiver<()> {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        // An error is an end, too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = tell.send(());
+    });
+    told
+}
+
+async fn closed(orphaned: Option<&mut oneshot::Receiver<()>>) {
+    match orphaned {
+        Some(told) => {
+            let _ = told.await;
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,77 @@
+//! What systemd is told (sd_notify(3)): ready when usable, one line of state, signs of life.
+//! Without a supervisor every call does nothing.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use warren::node::Status;
+
+/// The service manager that started this process, if any.
+pub(crate) struct Supervisor {
+    watchdog: Option<Interval>,
+    said: String,
+}
+
+impl Supervisor {
+    /// Reads what the manager asked for in the environment.
+    pub(crate) fn new() -> Self {
+        let watchdog = sd_notify::watchdog_enabled().map(|limit| {
+            // Twice within the limit, as sd_watchdog_enabled(3) advises.
+            let period = (limit / 2).max(Duration::from_millis(1));
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
+        Self {
+            watchdog,
+            said: String::new(),
+        }
+    }
+
+    /// Everything that was asked for is bound and watching.
+    pub(crate) fn ready(&mut self, status: &Status) {
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        self.status(status);
+    }
+
+    /// Says how the node is, if that changed.
+    pub(crate) fn status(&mut self, status: &Status) {
+        let line = status_line(status);
+        if line != self.said {
+            let _ = sd_notify::notify(&[NotifyState::Status(&line)]);
+            self.said = line;
+        }
+    }
+
+    /// The end has begun.
+    pub(crate) fn stopping(&self) {
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    }
+
+    /// Gives the signs of life that the manager waits for; never ends. It runs on the node's own
+    /// thread, so that a node that is stuck gives none.
+    pub(crate) async fn keep_alive<T>(&mut self) -> T {
+        let Some(ticks) = &mut self.watchdog else {
+            return std::future::pending().await;
+        };
+        loop {
+            ticks.tick().await;
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+fn status_line(status: &Status) -> String {
+    let network = &status.network;
+    let (online, known) = (status.nodes_online, status.nodes_known);
+    let roles = status.roles.len();
+    let state = &status.state;
+    match status.problems.first() {
+        Some(problem) => format!(
+            "{state}, {online}/{known} nodes, problem: {}",
+            problem.message
+        ),
+        None => format!("{state} in {network}, {online}/{known} nodes online, {roles} roles"),
+    }
+}

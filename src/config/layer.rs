@@ -1,0 +1,194 @@
+//! What one source of settings says, and how sources are laid over each other.
+
+use std::path::PathBuf;
+
+use warren::mesh::name::Name;
+
+use super::ConfigError;
+use super::values::{
+    Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer, SecretText,
+    Span, Target,
+};
+
+/// One setting, read from the texts of a variable or a config key.
+trait Setting: Sized {
+    fn read(values: &[String]) -> Result<Self, String>;
+}
+
+impl<T: std::str::FromStr<Err: std::fmt::Display>> Setting for Vec<T> {
+    fn read(values: &[String]) -> Result<Self, String> {
+        let parse = |text: &String| text.trim().parse::<T>().map_err(|e| e.to_string());
+        values.iter().map(parse).collect()
+    }
+}
+
+fn one(values: &[String]) -> Result<&str, String> {
+    match values {
+        [text] => Ok(text.as_str()),
+        _ => Err(format!("takes one value, {} were given", values.len())),
+    }
+}
+
+macro_rules! setting_from_str {
+    ($($type:ty),*) => {$(
+        impl Setting for $type {
+            fn read(values: &[String]) -> Result<Self, String> {
+                one(values)?.trim().parse::<$type>().map_err(|e| e.to_string())
+            }
+        }
+    )*};
+}
+setting_from_str!(
+    SecretText,
+    Name,
+    Http,
+    Span,
+    Listen,
+    ModeArg,
+    FailoverArg,
+    LogFormat,
+    LogFilter,
+    String,
+    u64,
+    PathBuf
+);
+
+impl Setting for bool {
+    fn read(values: &[String]) -> Result<Self, String> {
+        match one(values)?.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(true),
+            "false" | "0" | "no" | "off" => Ok(false),
+            other => Err(format!("{other:?} is neither true nor false")),
+        }
+    }
+}
+
+macro_rules! layer {
+    ($($(#[$doc:meta])* $field:ident $key:literal: $type:ty,)*) => {
+        /// What one source says; `None` where it says nothing. Keys are the long flags.
+        #[derive(Clone, Debug, Default)]
+        pub(crate) struct Layer {
+            $($(#[$doc])* pub(crate) $field: Option<$type>,)*
+        }
+
+        impl Layer {
+            /// Every key, as in `warren.toml` and, upper case with `_`, after `WARREN_`.
+            pub(crate) const KEYS: &'static [&'static str] = &[$($key),*];
+
+            /// Sets one key from text; the error says what is expected.
+            pub(super) fn set(&mut self, key: &str, values: &[String]) -> Result<(), String> {
+                match key {
+                    $($key => self.$field = Some(<$type as Setting>::read(values)?),)*
+                    _ => return Err("unknown".to_owned()),
+                }
+                Ok(())
+            }
+
+            /// This layer, and what `lower` says where this one says nothing.
+            pub(super) fn or(self, lower: Layer) -> Layer {
+                let lower = self.hide_rivals(lower);
+                Layer { $($field: self.$field.or(lower.$field),)* }
+            }
+
+            /// Flags given in this layer, for messages.
+            pub(crate) fn given(&self) -> Vec<&'static str> {
+                let all = [$(($key, self.$field.is_some())),*];
+                all.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect()
+            }
+        }
+    };
+}
+
+layer! {
+    /// The network. Secret.
+    token "token": SecretText,
+    /// File with the token, `-` for standard input.
+    token_file "token-file": PathBuf,
+    /// Name of the node.
+    name "name": Name,
+    /// UDP addresses.
+    listen "listen": Vec<Listen>,
+    /// Addresses others reach this node at.
+    advertise "advertise": Vec<Target>,
+    /// Nodes to dial.
+    connect "connect": Vec<Peer>,
+    /// Services offered by this node.
+    expose "expose": Vec<Expose>,
+    /// Local listeners into the mesh.
+    ingress "ingress": Vec<Ingress>,
+    /// LocalAI's network id: prefix of buckets.
+    network_id "network-id": Name,
+    /// Loopback HTTP.
+    http "http": Http,
+    /// Whether `/api/p2p/token` answers.
+    http_token "http-token": bool,
+    /// Switches LAN discovery off.
+    no_mdns "no-mdns": bool,
+    /// Print the ready line on stdout, and nothing else.
+    print_ready "print-ready": bool,
+    /// How long running connections may take to end.
+    drain_timeout "drain-timeout": Span,
+    /// Listen address of `federated`.
+    address "address": Listen,
+    /// Service of `federated`.
+    service "service": Name,
+    /// Pick nodes at random.
+    random_worker "random-worker": bool,
+    /// Always this node.
+    target_worker "target-worker": String,
+    /// What an ingress understands of its bytes.
+    mode "mode": ModeArg,
+    /// When a connection may move.
+    failover "failover": FailoverArg,
+    /// PEM certificate chain of an ingress.
+    tls_cert "tls-cert": PathBuf,
+    /// PEM private key of an ingress.
+    tls_key "tls-key": PathBuf,
+    /// A certificate made at start.
+    tls_self_signed "tls-self-signed": bool,
+    /// Discovery interval of a new token, seconds.
+    dht_interval "dht-interval": u64,
+    /// Key interval of a new token, seconds.
+    otp_interval "otp-interval": u64,
+    /// Where everything is kept.
+    data_dir "data-dir": PathBuf,
+    /// Level, or a tracing filter.
+    log_level "log-level": LogFilter,
+    /// How log lines look.
+    log_format "log-format": LogFormat,
+    /// One JSON document on stdout.
+    json "json": bool,
+}
+
+impl Layer {
+    /// Settings that answer the same question must come from one source, or a flag could meet
+    /// a forgotten variable and the two would contradict each other.
+    fn hide_rivals(&self, mut lower: Layer) -> Layer {
+        if self.token.is_some() || self.token_file.is_some() {
+            (lower.token, lower.token_file) = (None, None);
+        }
+        if self.random_worker.is_some() || self.target_worker.is_some() {
+            (lower.random_worker, lower.target_worker) = (None, None);
+        }
+        if self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_self_signed.is_some() {
+            (lower.tls_cert, lower.tls_key, lower.tls_self_signed) = (None, None, None);
+        }
+        lower
+    }
+
+    /// Refuses settings of this one source that contradict each other.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let conflict = |first, second| Err(ConfigError::Conflict { first, second });
+        if self.token.is_some() && self.token_file.is_some() {
+            return conflict("token", "token-file");
+        }
+        if self.random_worker == Some(true) && self.target_worker.is_some() {
+            return conflict("random-worker", "target-worker");
+        }
+        if self.tls_self_signed == Some(true) && (self.tls_cert.is_some() || self.tls_key.is_some())
+        {
+            return conflict("tls-self-signed", "tls-cert");
+        }
+        Ok(())
+    }
+}
