@@ -76,12 +76,12 @@ impl Brain {
             Merge::Known | Merge::Older => return,
             Merge::Refused(refusal) => return self.count(refusal_word(refusal)),
         }
-        if let Some(link) = from {
-            if let Err(error) = entry.verify(self.network) {
-                return self.bad_entry(link, error);
-            }
-            // Only this process signs for this node: an entry of its own that it does not hold
-            // is from before a lost disk. It is kept; a live one would be of an older boot.
+        // Only this process signs for this node: an entry of its own that it does not hold is
+        // from before a lost disk. It is kept; a live one would be of an older boot.
+        if let Some(link) = from
+            && let Err(error) = entry.verify(self.network)
+        {
+            return self.bad_entry(link, error);
         }
         let Merge::Taken { evicted } = self.ledger.merge(entry.clone(), now) else {
             return;
