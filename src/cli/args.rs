@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use warren::mesh::name::{Bucket, Name};
+use warren::mesh::name::Bucket;
 
 use crate::config::{Layer, Listen, LogFilter, LogFormat, SecretText};
 use roles::said;
