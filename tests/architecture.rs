@@ -6,6 +6,7 @@ mod scan;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use scan::{Named, scan};
@@ -105,7 +106,7 @@ const OWNED: &[(&str, &[&str])] = &[("redb", &["store"]), ("clap", &["cli", "con
 fn the_source_keeps_its_shape() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    collect(&root, &mut files);
+    collect(&root, &mut files).unwrap();
     assert!(files.len() > 10, "found only {files:?}");
 
     let mut broken = Vec::new();
@@ -452,13 +453,14 @@ fn under(file: &str, stem: &str) -> bool {
         .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
         if path.is_dir() {
-            collect(&path, files);
+            collect(&path, files)?;
         } else if path.extension().is_some_and(|end| end == "rs") {
             files.push(path);
         }
     }
+    Ok(())
 }

@@ -173,7 +173,8 @@ impl<'a> Reader<'a> {
             [6] => IpAddr::from(self.array::<16>()?),
             _ => return Err(HelloError::Malformed),
         };
-        Ok(SocketAddr::new(ip, self.u16()?))
+        // `::ffff:a.b.c.d` is family 4 on both sides (A1).
+        Ok(SocketAddr::new(ip.to_canonical(), self.u16()?))
     }
 }
 

@@ -27,6 +27,7 @@ pub mod name;
 pub mod observed;
 pub mod rate;
 pub mod records;
+pub mod resolve;
 pub mod stream;
 pub mod sync;
 pub mod time;

@@ -9,8 +9,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::client::Client;
 use super::counts::{Counters, Serving};
-use super::end::{Client, End, Guarded, prepare};
+use super::end::{End, Guarded, prepare};
 use super::far::Far;
 use super::head::{MAX_HEAD_BYTES, looks_like_request};
 use super::ingress::OPEN_LIMIT;
@@ -64,7 +65,11 @@ impl Shared {
                 far,
                 attempt,
                 flight,
-            } => self.copy(near, far, attempt, flight, from).await,
+            } => {
+                // Up to 256 KiB that nobody needs for the rest of the connection.
+                drop(kept);
+                self.copy(near, far, attempt, flight, from).await;
+            }
             Placed::Nowhere(page) => unavailable(near, kept.client().to_vec(), page).await,
             Placed::ClientGone => near.end.cut(Cut::TcpReset),
         }

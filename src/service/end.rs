@@ -4,19 +4,21 @@
 //! [`Pipe`](super::pipe::Pipe) can translate: EOF and FIN, RST and RESET_STREAM, a full socket
 //! buffer and flow control.
 
+use std::any::Any;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
+use super::client::Client;
+use super::held::Held;
 use crate::mesh::stream::Cut;
 
 /// Bytes read from a socket at once. One buffer serves the whole thread: a buffer for each
@@ -63,101 +65,6 @@ pub enum MoveFault {
     Read(ReadFault),
     /// The side that was written.
     Write(WriteFault),
-}
-
-/// Bytes that were read and could not be written yet, in order.
-#[derive(Debug, Default)]
-pub struct Held {
-    chunks: VecDeque<Bytes>,
-}
-
-impl Held {
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
-    }
-
-    /// Adds bytes at the end; empty ones are dropped, since they could never be written off.
-    pub fn push(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.chunks.push_back(bytes);
-        }
-    }
-
-    /// Everything, copied to the end of `into`.
-    pub fn append_to(&self, into: &mut Vec<u8>) {
-        for chunk in &self.chunks {
-            into.extend_from_slice(chunk);
-        }
-    }
-
-    /// Takes the first byte.
-    pub fn take_u8(&mut self) -> Option<u8> {
-        let first = self.chunks.front_mut()?;
-        let byte = first.get_u8();
-        if first.is_empty() {
-            self.chunks.pop_front();
-        }
-        Some(byte)
-    }
-
-    /// Bytes waiting.
-    pub fn len(&self) -> usize {
-        self.chunks.iter().map(Bytes::len).sum()
-    }
-
-    /// These bytes and nothing else.
-    pub fn of(bytes: &[u8]) -> Self {
-        let mut held = Self::default();
-        held.push(Bytes::copy_from_slice(bytes));
-        held
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        while let Some(first) = self.chunks.front_mut() {
-            if first.len() > count {
-                first.advance(count);
-                return;
-            }
-            count -= first.len();
-            self.chunks.pop_front();
-        }
-    }
-
-    fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; CHUNKS]) -> usize {
-        let mut used = 0;
-        for (slot, chunk) in into.iter_mut().zip(&self.chunks) {
-            *slot = IoSlice::new(chunk);
-            used += 1;
-        }
-        used
-    }
-
-    /// Writes until nothing waits.
-    ///
-    /// # Errors
-    /// The writing side's failure; what was not written stays.
-    pub fn poll_write<E: End>(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut E,
-    ) -> Poll<Result<(), WriteFault>> {
-        while !self.is_empty() {
-            let count = {
-                let mut slices = [IoSlice::new(&[]); CHUNKS];
-                let used = self.slices(&mut slices);
-                match &slices[..used] {
-                    [one] => ready!(to.poll_write(cx, one))?,
-                    many => ready!(to.poll_write_vectored(cx, many))?,
-                }
-            };
-            if count == 0 {
-                return Poll::Ready(Err(WriteFault::Refused));
-            }
-            self.advance(count);
-        }
-        Poll::Ready(Ok(()))
-    }
 }
 
 /// One side of a connection.
@@ -389,83 +296,36 @@ fn plain(tcp: &TcpStream) -> &TcpStream {
     tcp
 }
 
-/// The socket of a client of an ingress.
-#[derive(Debug)]
-pub enum Client {
-    /// Plain TCP.
-    Plain(TcpStream),
-    /// TLS, its handshake done. Its half-close is close_notify.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Client {
-    /// The TCP socket under it.
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        }
-    }
-}
-
-impl AsyncRead for Client {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Client {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
-    }
-}
-
 /// Both directions of one QUIC stream.
-#[derive(Debug)]
 pub struct QuicEnd {
     /// Towards the other node.
     pub send: SendStream,
     /// From the other node.
     pub recv: RecvStream,
+    held: Option<Box<dyn Any + Send>>,
+}
+
+impl QuicEnd {
+    /// A stream that nothing else depends on.
+    pub fn new(send: SendStream, recv: RecvStream) -> Self {
+        Self {
+            send,
+            recv,
+            held: None,
+        }
+    }
+
+    /// Keeps `guard` for as long as the stream: the link under it counts its tunnels with it.
+    pub fn holding(mut self, guard: impl Any + Send) -> Self {
+        self.held = Some(Box::new(guard));
+        self
+    }
+}
+
+impl fmt::Debug for QuicEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QuicEnd({})", self.send.id())
+    }
 }
 
 /// The QUIC form of a [`Cut`].

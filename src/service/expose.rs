@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use quinn::{RecvStream, SendStream};
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Counters;
 use super::end::{End, Guarded, QuicEnd, prepare};
 use super::health;
 use super::pipe::{Pipe, Summary};
@@ -51,6 +52,13 @@ struct Inner {
     draining: AtomicBool,
     /// Cancelled by [`Exposes::abort`].
     token: CancellationToken,
+    counted: OnceLock<(NodeId, Counters)>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.token.cancel();
+    }
 }
 
 /// One exposed service.
@@ -124,11 +132,21 @@ impl Exposes {
                 one_ended: Notify::new(),
                 draining: AtomicBool::new(false),
                 token: CancellationToken::new(),
+                counted: OnceLock::new(),
             }),
         }
     }
 
-    /// Connects to the server, then exposes it as `bucket` and watches its health.
+    /// Counts what is served to other nodes under `me`; what this node's own ingress sends to
+    /// its own server is counted there. Only the first call has an effect.
+    pub fn counting(self, me: NodeId, counters: Counters) -> Self {
+        // A second call would split the counts in two.
+        let _ = self.inner.counted.set((me, counters));
+        self
+    }
+
+    /// Connects to the server, then exposes it as `bucket` and watches its health, in a task of
+    /// its own, until it is removed, aborted, or the last clone is dropped.
     ///
     /// # Errors
     /// The server cannot be reached, or the bucket is taken; nothing is registered.
@@ -185,7 +203,7 @@ impl Exposes {
         send: SendStream,
         recv: RecvStream,
     ) -> Result<Summary, ServeError> {
-        let mut near = Guarded::new(QuicEnd { send, recv });
+        let mut near = Guarded::new(QuicEnd::new(send, recv));
         let header = match read_header(&mut near.end.recv).await {
             Ok(header) => header,
             Err(error) => {
@@ -270,6 +288,11 @@ impl Exposes {
     ) -> Result<Summary, ServeError> {
         match self.connect_local(bucket).await {
             Ok((tcp, _guard)) => {
+                let counted = self.inner.counted.get();
+                let mut serving = counted.map(|(me, counters)| counters.begin(bucket, *me));
+                if let Some(serving) = &mut serving {
+                    serving.served();
+                }
                 let far = Guarded::new(tcp);
                 let connected = [Status::Connected.byte()];
                 // A failed write shows again in the pipe, which knows what it means.
@@ -328,9 +351,14 @@ impl Exposes {
             all.insert(bucket.clone(), exposed.clone());
         }
         self.publish(&bucket, &exposed, ready);
-        let this = self.clone();
+        // Weak: the checks must not keep alive what they report to.
+        let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
-            let publish = |ready| this.publish(&bucket, &exposed, ready);
+            let publish = |ready| {
+                if let Some(inner) = inner.upgrade() {
+                    Self { inner }.publish(&bucket, &exposed, ready);
+                }
+            };
             let checks = health::watch(&exposed, ready, publish);
             exposed.token.run_until_cancelled(checks).await;
         });

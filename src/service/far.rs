@@ -5,8 +5,9 @@ use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
 
-use super::end::{End, Held, MoveFault, QuicEnd, ReadFault, WriteFault};
+use super::end::{End, MoveFault, QuicEnd, ReadFault, WriteFault};
 use super::expose::InFlight;
+use super::held::Held;
 use crate::mesh::stream::Cut;
 
 /// Where an ingress sends a connection.

@@ -8,11 +8,13 @@
 //! | [`spec`] | what users ask for |
 //! | [`expose`] | egress: the side next to the real server |
 //! | [`ingress`] | the local listener; `connection` is one client, `replay` its second chance |
-//! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side |
+//! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side, [`client`] a client's, [`held`] what waits |
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
 //! | [`tls`] | TLS towards clients |
 //! | [`counts`] | connections per service and node |
 
+#[cfg(feature = "p2p")]
+pub mod client;
 #[cfg(feature = "p2p")]
 mod connection;
 #[cfg(feature = "p2p")]
@@ -27,6 +29,8 @@ mod far;
 pub mod head;
 #[cfg(feature = "p2p")]
 mod health;
+#[cfg(feature = "p2p")]
+pub mod held;
 #[cfg(feature = "p2p")]
 pub mod ingress;
 #[cfg(feature = "p2p")]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::end::{Client, End};
+use super::client::Client;
+use super::end::End;
 use super::head::{self, Body, Head, MAX_HEAD_BYTES};
 
 /// How long the rest of a request's head may take.

@@ -11,7 +11,8 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::end::{End, Guarded, Held, MoveFault, ReadFault, WriteFault};
+use super::end::{End, Guarded, MoveFault, ReadFault, WriteFault};
+use super::held::Held;
 use crate::mesh::stream::Cut;
 
 /// How long a reset by the server is held back after it has sent bytes. A reset overtakes data

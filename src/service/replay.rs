@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::end::{End, Guarded, Held, ReadFault};
+use super::end::{End, Guarded, ReadFault};
+use super::held::Held;
 use super::pipe::{Stage, Start};
 use super::tunnels::OpenError;
 use crate::mesh::stream::{Refusal, Status};

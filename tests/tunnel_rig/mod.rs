@@ -1,5 +1,6 @@
 //! A mesh of fake nodes on loopback, for tests of the data plane: plain QUIC links, one ingress.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+// Each test file uses a part of it.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,6 +10,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use rustls::RootCertStore;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,6 +46,12 @@ pub(crate) fn node(n: u8) -> NodeId {
         .collect();
     ids.sort();
     ids[usize::from(n)]
+}
+
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    SmallRng::seed_from_u64(bytes as u64).fill_bytes(&mut noise);
+    noise
 }
 
 /// What a fake node does with each stream.
@@ -159,7 +168,7 @@ impl Tunnels for FakeMesh {
                 node,
                 cause: error.to_string(),
             })?;
-            Ok(QuicEnd { send, recv })
+            Ok(QuicEnd::new(send, recv))
         }
         .boxed()
     }
@@ -194,6 +203,20 @@ pub(crate) fn spec(target: SocketAddr) -> ExposeSpec {
     ExposeSpec {
         service: "federated".parse().unwrap(),
         target: target.into(),
+    }
+}
+
+pub(crate) async fn one_node(target: SocketAddr, failover: Failover) -> (Arc<FakeMesh>, Ingress) {
+    let mesh = FakeMesh::new(vec![(node(1), serving(target).await)]).await;
+    let ingress = mesh.ingress(failover);
+    (mesh, ingress)
+}
+
+pub(crate) fn script(read: usize, answer: &[u8], then: Then) -> Behaviour {
+    Behaviour::Script {
+        read,
+        answer: answer.to_vec(),
+        then,
     }
 }
 

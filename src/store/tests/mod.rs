@@ -39,8 +39,8 @@ fn entry(key: &str, value: &[u8]) -> Entry {
     Entry::sign(NETWORK, &Identity::from_seed(&[1; 32]), draft).unwrap()
 }
 
-fn peer(n: u8) -> PeerRecord {
-    PeerRecord {
+fn peer(n: u8) -> KnownPeer {
+    KnownPeer {
         id: node(n),
         name: Some("atlas".parse().unwrap()),
         addresses: vec![

@@ -23,7 +23,7 @@ fn examples() -> Vec<(&'static str, Change)> {
         ("a node with all fields", Change::Peer(peer(2))),
         (
             "a node known by id only",
-            Change::Peer(PeerRecord {
+            Change::Peer(KnownPeer {
                 name: None,
                 addresses: vec![],
                 last_seen_ms: 0,

@@ -1,0 +1,300 @@
+//! Roles: what this node exposes and listens for, kept across restarts where asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::tunnels::Outgoing;
+use super::{Node, NodeError, Phase};
+use crate::api::shapes::{RoleInfo, RoleKind, RoleSpec};
+use crate::mesh::name::Bucket;
+use crate::mesh::records::{ServiceRecord, display_id};
+use crate::service::expose::ExposeError;
+use crate::service::ingress::{Deps, Ingress, IngressError};
+use crate::service::spec::{ExposeSpec, IngressSpec};
+use crate::store::Change;
+
+/// Roles taken, by number. Numbers are never reused while a kept role has one.
+pub(super) struct Roles {
+    next: u64,
+    taken: BTreeMap<u64, Role>,
+}
+
+struct Role {
+    kept: bool,
+    kind: Kind,
+}
+
+enum Kind {
+    Expose {
+        spec: ExposeSpec,
+        bucket: Bucket,
+    },
+    Ingress {
+        spec: IngressSpec,
+        running: Arc<Ingress>,
+    },
+}
+
+impl Roles {
+    pub(super) fn new(kept: &[(u64, Vec<u8>)]) -> Self {
+        let highest = kept.iter().map(|(id, _)| *id).max().unwrap_or(0);
+        Self {
+            next: highest + 1,
+            taken: BTreeMap::new(),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        number
+    }
+
+    pub(super) fn ingresses(&self) -> Vec<Arc<Ingress>> {
+        let running = self.taken.values().filter_map(|role| match &role.kind {
+            Kind::Ingress { running, .. } => Some(Arc::clone(running)),
+            Kind::Expose { .. } => None,
+        });
+        running.collect()
+    }
+}
+
+impl Node {
+    /// Exposes a service: connects to its server first, then announces it. `keep` stores the role
+    /// for the next start.
+    ///
+    /// # Errors
+    /// `unreachable` if the server does not accept a connection, `in_use` if the service is
+    /// exposed already, `store` if the role cannot be kept. Nothing is announced then.
+    pub async fn expose(&self, spec: ExposeSpec, keep: bool) -> Result<RoleInfo, NodeError> {
+        self.refuse_when_leaving()?;
+        let bucket = self.bucket(&spec.service);
+        self.inner
+            .exposes
+            .add(&spec, bucket.clone())
+            .await
+            .map_err(|e| expose_error(&e))?;
+        let number = self.lock_roles().number();
+        if keep
+            && let Err(error) = self
+                .keep_role(number, &RoleSpec::Expose(spec.clone()))
+                .await
+        {
+            self.inner.exposes.remove(&bucket);
+            return Err(error);
+        }
+        // The caller may use the service elsewhere at once: announce before returning.
+        self.announce(&bucket, &spec, true).await;
+        Ok(self.insert(number, keep, Kind::Expose { spec, bucket }))
+    }
+
+    /// Listens for a service. `keep` stores the role for the next start.
+    ///
+    /// # Errors
+    /// `in_use` if the address cannot be bound, `usage` for a mode or certificate that cannot be
+    /// used, `store` if the role cannot be kept.
+    pub async fn ingress(&self, spec: IngressSpec, keep: bool) -> Result<RoleInfo, NodeError> {
+        self.refuse_when_leaving()?;
+        let running = Arc::new(self.start_ingress(&spec)?);
+        let number = self.lock_roles().number();
+        if keep {
+            self.keep_role(number, &RoleSpec::Ingress(spec.clone()))
+                .await?;
+        }
+        Ok(self.insert(number, keep, Kind::Ingress { spec, running }))
+    }
+
+    /// Gives up a role: nothing new is taken, running connections finish. A kept one is forgotten.
+    ///
+    /// # Errors
+    /// `not_found`, or `store` if a kept role cannot be forgotten; it stays then.
+    pub async fn remove_role(&self, id: u64) -> Result<(), NodeError> {
+        let kept = self.lock_roles().taken.get(&id).map(|role| role.kept);
+        let Some(kept) = kept else {
+            return Err(
+                NodeError::new("not_found", format!("there is no role {id}"))
+                    .with_hint("`warren services --roles` lists them"),
+            );
+        };
+        if kept {
+            let forgotten = self.inner.store.commit(vec![Change::ForgetRole(id)]).await;
+            forgotten.map_err(|error| NodeError::new("store", error.to_string()))?;
+        }
+        let role = self.lock_roles().taken.remove(&id);
+        match role.map(|role| role.kind) {
+            Some(Kind::Expose { bucket, .. }) => {
+                self.inner.exposes.remove(&bucket);
+                self.inner.driver.set_service(bucket, None).await;
+            }
+            Some(Kind::Ingress { running, .. }) => {
+                running.stop_accepting();
+                let limit = self.inner.drain_timeout;
+                self.inner
+                    .tasks
+                    .spawn(async move { running.drain(limit).await });
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Roles taken, by number.
+    pub fn roles(&self) -> Vec<RoleInfo> {
+        let ready = self.inner.exposes.readiness().borrow().clone();
+        let roles = self.lock_roles();
+        let infos = roles
+            .taken
+            .iter()
+            .map(|(id, role)| role_info(*id, role, &ready));
+        infos.collect()
+    }
+
+    /// Follows the health of exposed servers: what is announced changes with it.
+    pub(super) fn watch_readiness(&self) {
+        let mut readiness = self.inner.exposes.readiness();
+        let node = self.clone();
+        self.spawn(async move {
+            let mut told: BTreeMap<Bucket, bool> = BTreeMap::new();
+            while readiness.changed().await.is_ok() {
+                let now = readiness.borrow_and_update().clone();
+                for (bucket, ready) in &now {
+                    if told.get(bucket) != Some(ready)
+                        && let Some(spec) = node.exposed(bucket)
+                    {
+                        node.announce(bucket, &spec, *ready).await;
+                    }
+                }
+                told = now;
+            }
+        });
+    }
+
+    /// Takes up the roles kept from the last start. One that fails is a problem, not the end.
+    pub(super) async fn restore_roles(&self, kept: Vec<(u64, Vec<u8>)>) {
+        for (number, bytes) in kept {
+            let role = match serde_json::from_slice::<RoleSpec>(&bytes) {
+                Ok(RoleSpec::Expose(spec)) => self.restore_expose(spec).await,
+                Ok(RoleSpec::Ingress(spec)) => self.restore_ingress(spec),
+                Err(error) => Err(NodeError::new("store", error.to_string())),
+            };
+            match role {
+                Ok(kind) => {
+                    self.insert(number, true, kind);
+                }
+                Err(error) => {
+                    tracing::error!(role = number, %error, "a kept role could not be taken up");
+                }
+            }
+        }
+    }
+
+    async fn restore_expose(&self, spec: ExposeSpec) -> Result<Kind, NodeError> {
+        let bucket = self.bucket(&spec.service);
+        let added = self.inner.exposes.add_unchecked(&spec, bucket.clone());
+        added.map_err(|e| expose_error(&e))?;
+        self.announce(&bucket, &spec, false).await;
+        Ok(Kind::Expose { spec, bucket })
+    }
+
+    fn restore_ingress(&self, spec: IngressSpec) -> Result<Kind, NodeError> {
+        let running = Arc::new(self.start_ingress(&spec)?);
+        Ok(Kind::Ingress { spec, running })
+    }
+
+    fn start_ingress(&self, spec: &IngressSpec) -> Result<Ingress, NodeError> {
+        let inner = &self.inner;
+        let deps = Deps {
+            tunnels: Arc::new(Outgoing {
+                me: inner.id,
+                driver: inner.driver.clone(),
+                net: Arc::clone(&inner.net),
+                exposes: inner.exposes.clone(),
+            }),
+            counters: inner.counters.clone(),
+            clock: inner.clock.clone(),
+            host_name: Some(inner.name.to_string()),
+        };
+        Ingress::start(spec.clone(), self.bucket(&spec.service), deps)
+            .map_err(|e| ingress_error(&e))
+    }
+
+    async fn announce(&self, bucket: &Bucket, spec: &ExposeSpec, ready: bool) {
+        let inner = &self.inner;
+        let record = ServiceRecord {
+            name: inner.name.clone(),
+            id: display_id(&inner.name, &inner.id),
+            ready,
+            target: spec.target.to_string(),
+        };
+        inner.driver.set_service(bucket.clone(), Some(record)).await;
+    }
+
+    fn exposed(&self, bucket: &Bucket) -> Option<ExposeSpec> {
+        let roles = self.lock_roles();
+        let mut specs = roles.taken.values().filter_map(|role| match &role.kind {
+            Kind::Expose { spec, bucket: own } if own == bucket => Some(spec.clone()),
+            _ => None,
+        });
+        specs.next()
+    }
+
+    async fn keep_role(&self, id: u64, spec: &RoleSpec) -> Result<(), NodeError> {
+        let spec = serde_json::to_vec(spec).map_err(|e| NodeError::new("usage", e.to_string()))?;
+        let kept = self
+            .inner
+            .store
+            .commit(vec![Change::Role { id, spec }])
+            .await;
+        kept.map_err(|error| NodeError::new("store", error.to_string()))
+    }
+
+    fn insert(&self, number: u64, kept: bool, kind: Kind) -> RoleInfo {
+        let ready = self.inner.exposes.readiness().borrow().clone();
+        let role = Role { kept, kind };
+        let info = role_info(number, &role, &ready);
+        self.lock_roles().taken.insert(number, role);
+        info
+    }
+
+    fn refuse_when_leaving(&self) -> Result<(), NodeError> {
+        if self.phase() >= Phase::Leaving {
+            return Err(NodeError::new("refused", "the node is stopping"));
+        }
+        Ok(())
+    }
+}
+
+fn role_info(id: u64, role: &Role, ready: &BTreeMap<Bucket, bool>) -> RoleInfo {
+    let kind = match &role.kind {
+        Kind::Expose { spec, bucket } => RoleKind::Expose {
+            spec: spec.clone(),
+            ready: ready.get(bucket).copied().unwrap_or(false),
+        },
+        Kind::Ingress { spec, running } => RoleKind::Ingress {
+            spec: spec.clone(),
+            listen: running.local_addr(),
+        },
+    };
+    RoleInfo {
+        id,
+        kind,
+        kept: role.kept,
+    }
+}
+
+fn expose_error(error: &ExposeError) -> NodeError {
+    match error {
+        ExposeError::Taken { .. } => NodeError::new("in_use", error.to_string())
+            .with_hint("`warren services --roles` lists what this node exposes"),
+        _ => NodeError::new("unreachable", error.to_string())
+            .with_hint("start the server first; it must accept TCP connections there"),
+    }
+}
+
+fn ingress_error(error: &IngressError) -> NodeError {
+    let code = match error {
+        IngressError::Mode(_) | IngressError::Tls(_) => "usage",
+        _ => "in_use",
+    };
+    NodeError::new(code, error.to_string())
+}

@@ -1,0 +1,85 @@
+//! What the data plane needs of the mesh, and the mesh of the data plane.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use quinn::{RecvStream, SendStream};
+use tokio::net::TcpStream;
+
+use crate::driver::Driver;
+use crate::mesh::id::NodeId;
+use crate::mesh::name::Bucket;
+use crate::mesh::resolve;
+use crate::mesh::stream::Refusal;
+use crate::mesh::view::View;
+use crate::net::Net;
+use crate::net::TunnelSink;
+use crate::net::link::TunnelGuard;
+use crate::service::end::QuicEnd;
+use crate::service::expose::{Exposes, InFlight};
+use crate::service::tunnels::{OpenError, ResolveError, Tunnels};
+
+/// Outgoing: opens tunnels for ingresses.
+pub(super) struct Outgoing {
+    pub(super) me: NodeId,
+    pub(super) driver: Driver,
+    pub(super) net: Arc<Net>,
+    pub(super) exposes: Exposes,
+}
+
+impl Tunnels for Outgoing {
+    fn view(&self) -> Arc<View> {
+        self.driver.view()
+    }
+
+    fn open(&self, node: NodeId) -> BoxFuture<'_, Result<QuicEnd, OpenError>> {
+        debug_assert!(node != self.me, "a node serves itself over TCP");
+        let unreachable = move |cause: String| OpenError::Unreachable { node, cause };
+        async move {
+            let link = self.driver.route(node);
+            let link = link.ok_or_else(|| unreachable("no link is up".to_owned()))?;
+            let opened = self.net.open(link).await;
+            let (send, recv, guard) = opened.map_err(|error| unreachable(error.to_string()))?;
+            Ok(QuicEnd::new(send, recv).holding(guard))
+        }
+        .boxed()
+    }
+
+    fn connect_local<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+    ) -> BoxFuture<'a, Result<(TcpStream, InFlight), Refusal>> {
+        self.exposes.connect_local(bucket).boxed()
+    }
+
+    fn resolve(&self, text: &str, view: &View) -> Result<NodeId, ResolveError> {
+        resolve::resolve(text, view).map_err(|error| match error {
+            resolve::ResolveError::Ambiguous { text, .. } => ResolveError::Ambiguous(text),
+            _ => ResolveError::Unknown(text.to_owned()),
+        })
+    }
+}
+
+/// Incoming: serves the tunnels that peers open.
+pub(super) struct Incoming {
+    pub(super) exposes: Exposes,
+}
+
+impl TunnelSink for Incoming {
+    fn tunnel(
+        &self,
+        peer: NodeId,
+        send: SendStream,
+        recv: RecvStream,
+        guard: TunnelGuard,
+    ) -> BoxFuture<'static, ()> {
+        let exposes = self.exposes.clone();
+        async move {
+            // Why it was not served is logged there, and the peer was told.
+            let _ = exposes.serve_stream(peer, send, recv).await;
+            drop(guard);
+        }
+        .boxed()
+    }
+}

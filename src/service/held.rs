@@ -1,0 +1,122 @@
+//! Bytes on their way that had to wait.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+
+use super::end::{CHUNKS, End, WriteFault};
+
+/// Bytes that were read and could not be written yet, in order.
+#[derive(Debug, Default)]
+pub struct Held {
+    chunks: VecDeque<Bytes>,
+}
+
+impl Held {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Adds bytes at the end; empty ones are dropped, since they could never be written off.
+    pub fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.chunks.push_back(bytes);
+        }
+    }
+
+    /// Everything, copied to the end of `into`.
+    pub fn append_to(&self, into: &mut Vec<u8>) {
+        for chunk in &self.chunks {
+            into.extend_from_slice(chunk);
+        }
+    }
+
+    /// Takes the first byte.
+    pub fn take_u8(&mut self) -> Option<u8> {
+        let first = self.chunks.front_mut()?;
+        let byte = first.get_u8();
+        if first.is_empty() {
+            self.chunks.pop_front();
+        }
+        Some(byte)
+    }
+
+    /// Bytes waiting.
+    pub fn len(&self) -> usize {
+        self.chunks.iter().map(Bytes::len).sum()
+    }
+
+    /// These bytes and nothing else.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut held = Self::default();
+        held.push(Bytes::copy_from_slice(bytes));
+        held
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(first) = self.chunks.front_mut() {
+            if first.len() > count {
+                first.advance(count);
+                return;
+            }
+            count -= first.len();
+            self.chunks.pop_front();
+        }
+    }
+
+    fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; CHUNKS]) -> usize {
+        let mut used = 0;
+        for (slot, chunk) in into.iter_mut().zip(&self.chunks) {
+            *slot = IoSlice::new(chunk);
+            used += 1;
+        }
+        used
+    }
+
+    /// Writes until nothing waits.
+    ///
+    /// # Errors
+    /// The writing side's failure; what was not written stays.
+    pub fn poll_write<E: End>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut E,
+    ) -> Poll<Result<(), WriteFault>> {
+        while !self.is_empty() {
+            let count = {
+                let mut slices = [IoSlice::new(&[]); CHUNKS];
+                let used = self.slices(&mut slices);
+                match &slices[..used] {
+                    [one] => ready!(to.poll_write(cx, one))?,
+                    many => ready!(to.poll_write_vectored(cx, many))?,
+                }
+            };
+            if count == 0 {
+                return Poll::Ready(Err(WriteFault::Refused));
+            }
+            self.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_taken_off_across_chunks() {
+        let mut held = Held::of(b"ab");
+        held.push(Bytes::new());
+        held.push(Bytes::from_static(b"cde"));
+        held.push(Bytes::from_static(b"f"));
+        held.advance(4);
+        assert_eq!(held.len(), 2);
+        assert_eq!(held.take_u8(), Some(b'e'));
+        assert_eq!(held.take_u8(), Some(b'f'));
+        assert!(held.is_empty() && held.take_u8().is_none());
+    }
+}
