@@ -13,19 +13,34 @@
 //! | [`tls`] | TLS towards clients |
 //! | [`counts`] | connections per service and node |
 
+#[cfg(feature = "p2p")]
 pub mod client;
+#[cfg(feature = "p2p")]
 mod connection;
+#[cfg(feature = "p2p")]
 pub mod counts;
+#[cfg(feature = "p2p")]
 pub mod end;
+#[cfg(feature = "p2p")]
 pub mod expose;
+#[cfg(feature = "p2p")]
 mod far;
+#[cfg(feature = "p2p")]
 pub mod head;
+#[cfg(feature = "p2p")]
 mod health;
+#[cfg(feature = "p2p")]
 pub mod held;
+#[cfg(feature = "p2p")]
 pub mod ingress;
+#[cfg(feature = "p2p")]
 pub mod page;
+#[cfg(feature = "p2p")]
 pub mod pipe;
+#[cfg(feature = "p2p")]
 mod replay;
 pub mod spec;
+#[cfg(feature = "p2p")]
 pub mod tls;
+#[cfg(feature = "p2p")]
 pub mod tunnels;
