@@ -6,6 +6,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::mesh::time::Now;
 
+/// The monotonic clock as timers use it. Tests that pause tokio's time move it.
+pub fn instant() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+/// The moment `after` from now, for timers that span several awaits.
+pub fn deadline(after: Duration) -> tokio::time::Instant {
+    instant() + after
+}
+
 /// Reads both clocks. Clones share the offset, so a test can move a whole node in time.
 #[derive(Clone, Debug)]
 pub struct Clock {

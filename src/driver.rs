@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::mesh::brain::{Brain, Dialled, DraftError, Effect, Input, Save};
 use crate::mesh::entry::{Class, Entry, Slot};
 use crate::mesh::event::{Event, What};
@@ -350,7 +350,7 @@ impl Turn {
                 .brain
                 .poll_timeout()
                 .map(|at| self.clock.instant_at(at));
-            let wake = wake.map_or_else(|| Instant::now() + IDLE, Instant::from_std);
+            let wake = wake.map_or_else(|| clock::deadline(IDLE), Instant::from_std);
             tokio::select! {
                 event = links.recv() => {
                     let Some(event) = event else { return };

@@ -148,7 +148,8 @@ impl Member {
 
     /// Whether it could be dialled: it has not left, and some address is known.
     pub fn is_dialable(&self) -> bool {
-        !self.has_left() && !(self.addresses.is_empty() && self.hosts.is_empty())
+        let has_target = !self.addresses.is_empty() || !self.hosts.is_empty();
+        has_target && !self.has_left()
     }
 
     /// Where to dial, numeric addresses first.

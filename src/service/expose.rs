@@ -13,7 +13,7 @@ use std::time::Duration;
 use quinn::{RecvStream, SendStream};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::counts::Counters;
@@ -21,6 +21,7 @@ use super::end::{End, Guarded, QuicEnd, prepare};
 use super::health;
 use super::pipe::{Pipe, Summary};
 use super::spec::ExposeSpec;
+use crate::clock;
 use crate::mesh::addr::HostPort;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
@@ -261,7 +262,7 @@ impl Exposes {
     /// Refuses new streams and waits for the running ones, at most `limit`. Whether all ended.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.set_draining(true);
-        let deadline = Instant::now() + limit;
+        let deadline = clock::deadline(limit);
         loop {
             // Registered before the count is read, or the last end could be missed.
             let ended = self.inner.one_ended.notified();

@@ -19,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
 use super::spec::TlsSpec;
+use crate::clock;
 
 /// How long a client's handshake may take.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -107,7 +108,7 @@ impl TlsSource {
                         cert: cert.clone(),
                         key: key.clone(),
                         seen: Mutex::new(Seen {
-                            at: Instant::now(),
+                            at: clock::instant(),
                             stamps,
                         }),
                     }),
@@ -163,7 +164,7 @@ impl TlsSource {
         let Some(files) = &self.files else {
             return false;
         };
-        let now = Instant::now();
+        let now = clock::instant();
         let mut seen = files.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let due = now.duration_since(seen.at) >= LOOK_EVERY;
         if due {

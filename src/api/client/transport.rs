@@ -13,7 +13,9 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
+
+use crate::clock;
 
 use super::ClientError;
 use crate::api::SOCKET_NAME;
@@ -143,12 +145,12 @@ pub(super) async fn check(data_dir: &Path) -> Result<(), ClientError> {
 
 /// Waits until nobody accepts on the socket, at most `limit`.
 pub(super) async fn wait_gone(data_dir: &Path, limit: Duration) -> bool {
-    let end = Instant::now() + limit;
+    let end = clock::deadline(limit);
     while UnixStream::connect(data_dir.join(SOCKET_NAME))
         .await
         .is_ok()
     {
-        if Instant::now() >= end {
+        if clock::instant() >= end {
             return false;
         }
         sleep(GONE_INTERVAL).await;
@@ -168,7 +170,7 @@ pub(super) async fn open(
     request: Request,
 ) -> Result<(Incoming, Connection), ClientError> {
     let after = request.patience.limit();
-    let deadline = Instant::now() + after;
+    let deadline = clock::deadline(after);
     let silent = || ClientError::Silent {
         socket: data_dir.join(SOCKET_NAME),
         after,
