@@ -22,9 +22,6 @@ pub(crate) use values::{
 
 /// How long running connections may take to end when the daemon stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Loopback HTTP: status, metrics, LocalAI's routes. A fixed port, so that people find it.
-const HTTP_ADDR: std::net::SocketAddr =
-    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7718);
 /// Longest token file that is read, in bytes; the token itself has a tighter limit.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
 
@@ -136,11 +133,6 @@ impl Config {
             Some(path) => read_token_file(path).map(Some),
             None => Ok(self.set.token.clone()),
         }
-    }
-
-    /// Loopback HTTP, or `None` if it is switched off.
-    pub(crate) fn http(&self) -> Option<std::net::SocketAddr> {
-        self.set.http.map_or(Some(HTTP_ADDR), |http| http.0)
     }
 
     /// How long running connections may take to end.

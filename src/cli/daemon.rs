@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use warren::api::shapes::RoleSpec;
 use warren::mesh::keys::NetworkKeys;
-use warren::mesh::token::{NATIVE_PREFIX, Token, TokenKind};
+use warren::mesh::token::{NATIVE_PREFIX, Token, TokenText};
 use warren::node::{
     ExposeSpec, Failover, IngressSpec, Mode, Node, NodeBuilder, NodeError, RoleInfo, RoleKind,
     Status, Strategy,
@@ -65,17 +65,18 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     stay(&node, signals, supervisor, plan.exit_with_stdin).await
 }
 
-fn token(config: &Config) -> Result<Option<Token>, Failure> {
+/// The node derives a LocalAI token's secret, and keeps it: that is slow.
+fn token(config: &Config) -> Result<Option<TokenText>, Failure> {
     let Some(text) = config.token_text()? else {
         return Ok(None);
     };
-    Ok(Some(Token::parse(text.expose())?))
+    Ok(Some(TokenText::parse(text.expose())?))
 }
 
 /// Whether the network's token, given or stored, came from LocalAI.
-fn is_localai(config: &Config, given: Option<&Token>) -> bool {
+fn is_localai(config: &Config, given: Option<&TokenText>) -> bool {
     match given {
-        Some(token) => token.kind() == TokenKind::LocalAi,
+        Some(token) => matches!(token, TokenText::LocalAi(_)),
         None => crate::config::read_token_file(&config.data_dir.join(TOKEN_FILE))
             .is_ok_and(|stored| !stored.expose().starts_with(NATIVE_PREFIX)),
     }
@@ -92,16 +93,20 @@ fn no_token(config: &Config) -> Failure {
     )
 }
 
-fn builder(config: &Config, token: Option<Token>, found: bool) -> NodeBuilder {
+fn builder(config: &Config, token: Option<TokenText>, found: bool) -> NodeBuilder {
     let set = &config.set;
     let mut builder = Node::builder()
         .data_dir(&config.data_dir)
         .found(found)
         .network_id(set.network_id.clone())
-        .http(config.http())
         .http_token(set.http_token.unwrap_or(false))
         .admin_socket(true)
         .drain_timeout(config.drain_timeout());
+    // Not given, the node falls back to a free port where the default one is taken.
+    builder = match &set.http {
+        Some(http) => builder.http(http.0),
+        None => builder.default_http(),
+    };
     if let Some(token) = token {
         builder = builder.token(token);
     }
@@ -145,7 +150,7 @@ fn listed_roles(set: &Layer) -> Vec<RoleSpec> {
 async fn take_roles(node: &Node, config: &Config, own: Option<RoleSpec>) -> Result<(), NodeError> {
     for role in listed_roles(&config.set).into_iter().chain(own) {
         match role {
-            RoleSpec::Expose(spec) => node.expose(spec, false).await?,
+            RoleSpec::Expose(spec) => node.expose_when_up(spec).await?,
             RoleSpec::Ingress(spec) => node.ingress(spec, false).await?,
         };
     }

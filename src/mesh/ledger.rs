@@ -113,8 +113,10 @@ impl Ledger {
         dead
     }
 
-    /// Drops every live entry of an author that left.
+    /// Drops every live entry of an author that left, and refuses those that come late, until
+    /// [`Ledger::set_boot`] tells of its next start.
     pub fn drop_live(&mut self, author: NodeId) -> Vec<Slot> {
+        self.boots.remove(&author);
         let dead = self.live_slots(author, |_| true);
         for slot in &dead {
             self.drop_slot(slot);
@@ -139,6 +141,10 @@ impl Ledger {
 
     /// What [`Ledger::merge`] would say, changing nothing.
     pub fn check(&self, entry: &Entry, now: Now) -> Merge {
+        self.check_until(entry, now.unix_ms.saturating_add(MAX_AHEAD_MS))
+    }
+
+    fn check_until(&self, entry: &Entry, latest_ms: u64) -> Merge {
         if let Some(stored) = self.slots.get(&entry.slot) {
             if stored.entry == *entry {
                 return Merge::Known;
@@ -151,9 +157,7 @@ impl Ledger {
             Class::Live if self.boots.get(&entry.slot.author) != Some(&entry.boot) => {
                 return Merge::Refused(Refusal::Boot);
             }
-            Class::Durable
-                if entry.version / VERSIONS_PER_MS > now.unix_ms.saturating_add(MAX_AHEAD_MS) =>
-            {
+            Class::Durable if entry.version / VERSIONS_PER_MS > latest_ms => {
                 return Merge::Refused(Refusal::Future);
             }
             _ => {}
@@ -163,7 +167,11 @@ impl Ledger {
 
     /// Takes `entry`, whose signature the caller has checked, if it is greater than what is there.
     pub fn merge(&mut self, entry: Entry, now: Now) -> Merge {
-        let outcome = self.check(&entry, now);
+        self.merge_until(entry, now.unix_ms.saturating_add(MAX_AHEAD_MS))
+    }
+
+    fn merge_until(&mut self, entry: Entry, latest_ms: u64) -> Merge {
+        let outcome = self.check_until(&entry, latest_ms);
         if let Merge::Taken { evicted } = &outcome {
             for slot in evicted {
                 self.drop_slot(slot);
@@ -171,15 +179,19 @@ impl Ledger {
             if entry.slot.class == Class::Durable {
                 self.last_version = self.last_version.max(entry.version);
             }
-            self.drop_slot(&entry.slot.clone());
+            self.drop_slot(&entry.slot);
             self.store(entry);
         }
         outcome
     }
 
-    /// Loads an entry from this node's own store: limits were checked when it was merged.
-    pub fn load(&mut self, entry: Entry, now: Now) -> bool {
-        matches!(self.merge(entry, now), Merge::Taken { .. } | Merge::Known)
+    /// Loads an entry from this node's own store. Its version was checked when it was merged;
+    /// against a clock that starts too early, what was stored would seem lost.
+    pub fn load(&mut self, entry: Entry) -> bool {
+        matches!(
+            self.merge_until(entry, u64::MAX),
+            Merge::Taken { .. } | Merge::Known
+        )
     }
 
     fn room_for(&self, entry: &Entry) -> Merge {
@@ -189,10 +201,12 @@ impl Ledger {
             .map_or(0, |stored| cost(&stored.entry));
         let is_new = usize::from(old == 0);
         let mut evicted = Vec::new();
+        let mut freed = 0;
         let author = (entry.slot.author, entry.slot.class);
         if let Some(quota) = self.quotas.get(&author) {
             let mut count = quota.by_version.len() + is_new;
             let mut bytes = quota.bytes - old + cost(entry);
+            let wanted = bytes;
             for (version, slot) in &quota.by_version {
                 if count <= MAX_ENTRIES_PER_AUTHOR && bytes <= MAX_BYTES_PER_AUTHOR {
                     break;
@@ -200,16 +214,18 @@ impl Ledger {
                 if *slot == entry.slot {
                     continue;
                 }
-                if *version >= entry.version {
+                // By slot where versions are equal: all nodes must give up the same one.
+                if (*version, slot) >= (entry.version, &entry.slot) {
                     return Merge::Refused(Refusal::AuthorFull);
                 }
                 count -= 1;
                 bytes -= self.slots.get(slot).map_or(0, |stored| cost(&stored.entry));
                 evicted.push(slot.clone());
             }
+            freed = wanted - bytes;
         }
         let count = self.slots.len() + is_new - evicted.len();
-        if count > MAX_ENTRIES || self.bytes - old + cost(entry) > MAX_BYTES {
+        if count > MAX_ENTRIES || self.bytes - old - freed + cost(entry) > MAX_BYTES {
             return Merge::Refused(Refusal::Full);
         }
         Merge::Taken { evicted }
@@ -422,6 +438,27 @@ mod tests {
         assert_eq!(
             ledger.entries().filter(|e| e.slot.key == "other").count(),
             1
+        );
+    }
+
+    #[test]
+    fn what_was_stored_is_loaded_even_when_the_wall_clock_fell() {
+        let mut ledger = Ledger::new(NETWORK);
+        let far = (NOW.unix_ms + 2 * MAX_AHEAD_MS) * VERSIONS_PER_MS;
+        assert!(ledger.load(entry(1, "k", far, b"x", false)));
+        assert!(ledger.next_version(NOW) > far, "a new write would lose");
+    }
+
+    #[test]
+    fn live_entries_of_an_author_that_left_stay_void() {
+        let mut ledger = Ledger::new(NETWORK);
+        let author = Identity::from_seed(&[1; 32]).id();
+        ledger.set_boot(author, 7);
+        ledger.merge(live(1, 7, 1), NOW);
+        assert_eq!(ledger.drop_live(author).len(), 1);
+        assert_eq!(
+            ledger.merge(live(1, 7, 1), NOW),
+            Merge::Refused(Refusal::Boot)
         );
     }
 

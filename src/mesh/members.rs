@@ -146,11 +146,9 @@ impl Member {
         !self.links.is_empty() && !self.has_left()
     }
 
-    /// Whether a dial makes sense at all.
+    /// Whether it could be dialled: it has not left, and some address is known.
     pub fn is_dialable(&self) -> bool {
-        self.links.is_empty()
-            && !self.has_left()
-            && !(self.addresses.is_empty() && self.hosts.is_empty())
+        !self.has_left() && !(self.addresses.is_empty() && self.hosts.is_empty())
     }
 
     /// Where to dial, numeric addresses first.
@@ -172,16 +170,20 @@ impl Member {
         self.addresses.truncate(MAX_ADDRESSES);
     }
 
-    /// Adds addresses the node says it has; true if any is new.
+    /// Adds addresses the node says it has; true if any is new. New ones stand behind the one
+    /// that worked and push the oldest out: a node may get another port at every start.
     pub fn learn(&mut self, addresses: &[SocketAddr]) -> bool {
-        let mut news = false;
+        let mut news = Vec::new();
         for address in addresses.iter().take(MAX_ADDRESSES) {
-            if !self.addresses.contains(address) && self.addresses.len() < MAX_ADDRESSES {
-                self.addresses.push(*address);
-                news = true;
+            if !self.addresses.contains(address) && !news.contains(address) {
+                news.push(*address);
             }
         }
-        news
+        let is_news = !news.is_empty();
+        let behind_first = self.addresses.len().min(1);
+        self.addresses.splice(behind_first..behind_first, news);
+        self.addresses.truncate(MAX_ADDRESSES);
+        is_news
     }
 
     /// Lets the node with the smaller id dial first.
@@ -231,5 +233,18 @@ mod tests {
         assert!(!member.learn(&[a]));
         member.prefer(b);
         assert_eq!(member.addresses, [b, a]);
+    }
+
+    #[test]
+    fn a_new_address_is_learnt_however_many_old_ones_are_known() {
+        let id = crate::mesh::id::Identity::from_seed(&[1; 32]).id();
+        let mut member = Member::new(id);
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        member.prefer(at(1));
+        for port in 2..40 {
+            assert!(member.learn(&[at(port), at(port)]));
+            assert_eq!(member.addresses[..2], [at(1), at(port)]);
+            assert!(member.addresses.len() <= MAX_ADDRESSES);
+        }
     }
 }

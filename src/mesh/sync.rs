@@ -169,9 +169,10 @@ impl Session {
         })
     }
 
-    /// The entries behind salted ids the peer asked for; unknown ids are left out.
-    pub fn wanted<'a>(&'a self, ids: &'a [EntryId]) -> impl Iterator<Item = EntryId> + 'a {
-        ids.iter().filter_map(|id| self.items.get(id).copied())
+    /// The entries behind salted ids the peer asked for; unknown ids are left out. Each is given
+    /// once per session: a few bytes that repeat one id must not bring back megabytes.
+    pub fn wanted<'a>(&'a mut self, ids: &'a [EntryId]) -> impl Iterator<Item = EntryId> + 'a {
+        ids.iter().filter_map(|id| self.items.remove(id))
     }
 
     fn count_round(&mut self) -> Result<(), SyncError> {
@@ -245,6 +246,15 @@ mod tests {
         let (a, b) = ((0..20_000).map(id).collect(), BTreeSet::new());
         let (to_b, to_a, _) = reconcile(&a, &b);
         assert_eq!((to_b, to_a.len()), (a, 0));
+    }
+
+    #[test]
+    fn an_entry_is_given_once_per_session_however_often_it_is_asked_for() {
+        let (_, open) = Session::open(1, [9; 16], std::iter::empty()).unwrap();
+        let (mut answerer, _) = Session::answer(&open, (0..3).map(id)).unwrap();
+        let ids = [salted(&[9; 16], &id(1)); 100];
+        assert_eq!(answerer.wanted(&ids).collect::<Vec<_>>(), [id(1)]);
+        assert_eq!(answerer.wanted(&ids).count(), 0);
     }
 
     #[test]

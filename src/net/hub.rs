@@ -37,6 +37,7 @@ const NOTABLE_CLOCK_S: i64 = 60;
 /// What the net tells the driver.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant)] // the large one is nearly all of them
 pub enum LinkEvent {
     /// Something for the brain.
     Input(Input),

@@ -17,6 +17,8 @@ use crate::store::Change;
 pub(super) struct Roles {
     next: u64,
     taken: BTreeMap<u64, Role>,
+    /// Services in the ledger, and whether they were announced as ready.
+    announced: BTreeMap<Bucket, bool>,
 }
 
 struct Role {
@@ -41,6 +43,7 @@ impl Roles {
         Self {
             next: highest + 1,
             taken: BTreeMap::new(),
+            announced: BTreeMap::new(),
         }
     }
 
@@ -124,7 +127,9 @@ impl Node {
         match role.map(|role| role.kind) {
             Some(Kind::Expose { bucket, .. }) => {
                 self.inner.exposes.remove(&bucket);
-                self.inner.driver.set_service(bucket, None).await;
+                if self.lock_roles().announced.remove(&bucket).is_some() {
+                    self.inner.driver.set_service(bucket, None).await;
+                }
             }
             Some(Kind::Ingress { running, .. }) => {
                 running.stop_accepting();
@@ -149,37 +154,66 @@ impl Node {
         infos.collect()
     }
 
+    /// Exposes a service whose server may come up later: it is announced when it first accepts a
+    /// connection. Not kept: whoever starts the node asks again.
+    ///
+    /// # Errors
+    /// `in_use` if the service is exposed already.
+    pub async fn expose_when_up(&self, spec: ExposeSpec) -> Result<RoleInfo, NodeError> {
+        match self.expose(spec.clone(), false).await {
+            Err(error) if error.code == "unreachable" => {
+                tracing::warn!("{error}; the service is announced when it does");
+                let bucket = self.bucket(&spec.service);
+                let kind = self.expose_unchecked(spec)?;
+                let number = self.lock_roles().number();
+                let info = self.insert(number, false, kind);
+                // The first check may have ended before the role was in the list.
+                self.settle(&bucket).await;
+                Ok(info)
+            }
+            other => other,
+        }
+    }
+
     /// Follows the health of exposed servers: what is announced changes with it.
     pub(super) fn watch_readiness(&self) {
         let mut readiness = self.inner.exposes.readiness();
         let node = self.clone();
         self.spawn(async move {
-            let mut told: BTreeMap<Bucket, bool> = BTreeMap::new();
             while readiness.changed().await.is_ok() {
-                let now = readiness.borrow_and_update().clone();
-                for (bucket, ready) in &now {
-                    if told.get(bucket) != Some(ready)
-                        && let Some(spec) = node.exposed(bucket)
-                    {
-                        node.announce(bucket, &spec, *ready).await;
-                    }
+                let buckets: Vec<Bucket> = readiness.borrow_and_update().keys().cloned().collect();
+                for bucket in buckets {
+                    node.settle(&bucket).await;
                 }
-                told = now;
             }
         });
+    }
+
+    /// Announces what is true of an exposed service now. One that never was ready is not shown.
+    async fn settle(&self, bucket: &Bucket) {
+        let ready = self.inner.exposes.readiness().borrow().get(bucket).copied();
+        let known = self.lock_roles().announced.contains_key(bucket);
+        if let Some(ready) = ready.filter(|ready| *ready || known)
+            && let Some(spec) = self.exposed(bucket)
+        {
+            self.announce(bucket, &spec, ready).await;
+        }
     }
 
     /// Takes up the roles kept from the last start. One that fails is a problem, not the end.
     pub(super) async fn restore_roles(&self, kept: Vec<(u64, Vec<u8>)>) {
         for (number, bytes) in kept {
             let role = match serde_json::from_slice::<RoleSpec>(&bytes) {
-                Ok(RoleSpec::Expose(spec)) => self.restore_expose(spec).await,
+                Ok(RoleSpec::Expose(spec)) => self.expose_unchecked(spec),
                 Ok(RoleSpec::Ingress(spec)) => self.restore_ingress(spec),
                 Err(error) => Err(NodeError::new("store", error.to_string())),
             };
             match role {
                 Ok(kind) => {
-                    self.insert(number, true, kind);
+                    let info = self.insert(number, true, kind);
+                    if let RoleKind::Expose { spec, .. } = &info.kind {
+                        self.settle(&self.bucket(&spec.service)).await;
+                    }
                 }
                 Err(error) => {
                     tracing::error!(role = number, %error, "a kept role could not be taken up");
@@ -188,11 +222,10 @@ impl Node {
         }
     }
 
-    async fn restore_expose(&self, spec: ExposeSpec) -> Result<Kind, NodeError> {
+    fn expose_unchecked(&self, spec: ExposeSpec) -> Result<Kind, NodeError> {
         let bucket = self.bucket(&spec.service);
         let added = self.inner.exposes.add_unchecked(&spec, bucket.clone());
         added.map_err(|e| expose_error(&e))?;
-        self.announce(&bucket, &spec, false).await;
         Ok(Kind::Expose { spec, bucket })
     }
 
@@ -219,6 +252,10 @@ impl Node {
     }
 
     async fn announce(&self, bucket: &Bucket, spec: &ExposeSpec, ready: bool) {
+        let before = self.lock_roles().announced.insert(bucket.clone(), ready);
+        if before == Some(ready) {
+            return;
+        }
         let inner = &self.inner;
         let record = ServiceRecord {
             name: inner.name.clone(),

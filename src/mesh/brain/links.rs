@@ -16,10 +16,16 @@ use crate::mesh::sync::Session;
 use crate::mesh::time::Now;
 use crate::mesh::wire::{Frame, MAX_ALIVE};
 
-/// What one link may send in the long run, and at once: frames and entries both count one. The
-/// burst covers a first reconciliation of a full ledger; the rate bounds signature checks.
+/// What one link may send in the long run, and at once: frames, entries and signs of life count
+/// one each. The burst covers the greeting of a full mesh (`MAX_MEMBERS`) and a first
+/// reconciliation of a full ledger (`MAX_ENTRIES`); the rate bounds signature checks.
 const FRAMES_PER_SECOND: f64 = 2_000.0;
-const FRAMES_AT_ONCE: f64 = 70_000.0;
+const FRAMES_AT_ONCE: f64 = 100_000.0;
+/// The end that was dialled waits this much longer with its ping, in parts of `ping_after`: both
+/// would else ping each other at the same moment, for ever, at twice the traffic.
+const ANSWERER_PATIENCE: u32 = 4;
+/// A reconciliation not over by this age of its link is given up: it holds the whole ledger's ids.
+const SYNC_LASTS: Duration = Duration::from_secs(60);
 /// A timer that fires this late means that this process stood still (SIGSTOP, suspend): the
 /// silence was its own.
 const OWN_SLEEP: Duration = Duration::from_secs(1);
@@ -50,8 +56,10 @@ pub(super) struct Link {
     pub(super) rtt: Option<Duration>,
     pub(super) sync: Option<Session>,
     pub(super) answering: Option<Session>,
+    pub(super) answered: bool,
     pub(super) rate: Rate,
     pub(super) bad_entries: u32,
+    boot: u64,
     since: Duration,
     heard: Duration,
     pinged: bool,
@@ -64,9 +72,25 @@ impl Link {
         let wait = if self.pinged {
             timing.silence_is_death
         } else {
-            timing.ping_after
+            self.ping_after(timing)
         };
         self.heard + wait
+    }
+
+    fn ping_after(&self, timing: &Timing) -> Duration {
+        match self.dialled_by_me {
+            true => timing.ping_after,
+            false => timing.ping_after + timing.ping_after / ANSWERER_PATIENCE,
+        }
+    }
+
+    /// From when on this node should dial a link beside this one; `None`: the peer will.
+    fn renew_at(&self, timing: &Timing) -> Option<Duration> {
+        match (self.retired, self.dialled_by_me) {
+            (true, _) => Some(Duration::ZERO),
+            (false, true) => Some(self.since + timing.redial_after),
+            (false, false) => None,
+        }
     }
 }
 
@@ -78,14 +102,13 @@ impl Brain {
                 target.backoff.dialling = false;
             }
         }
+        self.dial_ended(&up);
         let known_boot = self.members.get(&up.peer).map_or(0, Member::boot);
         if up.alive.boot < known_boot {
-            self.refuse_old_boot(&up);
+            self.refuse_old_boot(now, rng, &up);
             return;
         }
-        if up.alive.boot > known_boot {
-            self.close_links_of(now, up.peer, CloseCode::OldBoot);
-        }
+        self.close_links_before(now, up.peer, up.alive.boot);
         self.silent_since = None;
         let was_online = self.members.get(&up.peer).is_some_and(Member::is_online);
         self.observed.note(up.peer, up.remote.ip(), up.observed);
@@ -96,8 +119,10 @@ impl Brain {
             rtt: None,
             sync: None,
             answering: None,
+            answered: false,
             rate: Rate::new(FRAMES_PER_SECOND, FRAMES_AT_ONCE),
             bad_entries: 0,
+            boot: up.alive.boot,
             since: now.mono,
             heard: now.mono,
             pinged: false,
@@ -110,26 +135,35 @@ impl Brain {
             .or_insert_with(|| Member::new(up.peer));
         member.links.push(up.link);
         member.last_seen_ms = now.unix_ms;
-        member.backoff.dialling = false;
         member.backoff.hope(now.mono);
-        match &up.dialled {
-            Some(Dialled::Host(at)) if !member.hosts.contains(at) => member.hosts.push(at.clone()),
-            Some(_) => member.prefer(up.remote),
-            None => {}
+        if let Some(Dialled::Host(at)) = &up.dialled
+            && !member.hosts.contains(at)
+        {
+            member.hosts.push(at.clone());
+        }
+        if up.dialled.is_some() {
+            member.prefer(up.remote);
         }
         self.take_alive(now, rng, Some(up.link), up.alive);
         self.greet(now, rng, up.link);
         self.resolve_duplicates(up.peer);
         self.save_peer(up.peer);
-        if !was_online {
-            let name = self
-                .members
-                .get(&up.peer)
-                .and_then(|member| member.name.clone());
+        let member = self.members.get(&up.peer);
+        if !was_online && member.is_some_and(Member::is_online) {
+            let name = member.and_then(|member| member.name.clone());
             self.effects
                 .push_back(Effect::Event(What::NodeUp { id: up.peer, name }));
         }
         self.view_dirty = true;
+    }
+
+    /// Only the dial that brought this link is over: one the other way may still be under way.
+    fn dial_ended(&mut self, up: &LinkUp) {
+        if up.dialled == Some(Dialled::Node(up.peer))
+            && let Some(member) = self.members.get_mut(&up.peer)
+        {
+            member.backoff.dialling = false;
+        }
     }
 
     /// First words on a new link: everybody's signs of life, then this node's live entries at
@@ -145,9 +179,15 @@ impl Brain {
     }
 
     /// Two processes with one key: the older start is told and not let in.
-    fn refuse_old_boot(&mut self, up: &LinkUp) {
+    fn refuse_old_boot(&mut self, now: Now, rng: &mut impl Rng, up: &LinkUp) {
         self.count("old_boot");
-        let newest = self.members.get(&up.peer).and_then(|member| member.alive);
+        let Some(member) = self.members.get_mut(&up.peer) else {
+            return;
+        };
+        if up.dialled.is_some() {
+            member.backoff.failed(now.mono, rng);
+        }
+        let newest = member.alive;
         self.send(up.link, Frame::Alive(newest.into_iter().collect()));
         self.effects.push_back(Effect::Close {
             link: up.link,
@@ -237,9 +277,15 @@ impl Brain {
         }
     }
 
-    fn close_links_of(&mut self, now: Now, peer: NodeId, code: CloseCode) {
-        let links = self.members.get(&peer).map(|member| member.links.clone());
-        for link in links.unwrap_or_default() {
+    /// Ends what is left of a peer's earlier starts.
+    fn close_links_before(&mut self, now: Now, peer: NodeId, boot: u64) {
+        let links = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.peer == peer && link.boot < boot);
+        let links: Vec<LinkId> = links.map(|(id, _)| *id).collect();
+        for link in links {
+            let code = CloseCode::OldBoot;
             self.effects.push_back(Effect::Close { link, code });
             self.link_down(now, link, "it started anew");
         }
@@ -253,14 +299,17 @@ impl Brain {
         }
     }
 
-    /// This process stood still: what its peers seem to have missed, it missed itself.
+    /// This process stood still: what its peers seem to have missed, it missed itself. Lateness
+    /// counts from the last call, too: a timer can be due before it was first asked for.
     pub(super) fn forgive_own_sleep(&mut self, now: Now) {
+        let awake = self.last_call;
+        self.last_call = now.mono;
         let late = self
             .expected_wake
-            .map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
+            .map_or(Duration::ZERO, |at| now.mono.saturating_sub(at.max(awake)));
         if late > OWN_SLEEP {
             for link in self.links.values_mut() {
-                link.heard += late;
+                link.heard = (link.heard + late).min(now.mono);
             }
         }
     }
@@ -268,18 +317,17 @@ impl Brain {
     pub(super) fn check_links(&mut self, now: Now, rng: &mut impl Rng) {
         let mut dead = Vec::new();
         let mut ping = Vec::new();
-        let mut old = Vec::new();
         for (id, link) in &mut self.links {
             let silence = now.mono.saturating_sub(link.heard);
             if silence >= self.timing.silence_is_death {
                 dead.push(*id);
-            } else if silence >= self.timing.ping_after && !link.pinged {
+            } else if silence >= link.ping_after(&self.timing) && !link.pinged {
                 link.pinged = true;
                 ping.push(*id);
             }
-            let age = now.mono.saturating_sub(link.since);
-            if link.dialled_by_me && !link.retired && age >= self.timing.redial_after {
-                old.push(link.peer);
+            if now.mono.saturating_sub(link.since) >= SYNC_LASTS {
+                link.sync = None;
+                link.answering = None;
             }
         }
         for link in ping {
@@ -292,9 +340,6 @@ impl Brain {
                 code: CloseCode::Timeout,
             });
             self.link_down(now, link, &reason);
-        }
-        for peer in old {
-            self.dial_member(peer);
         }
     }
 
@@ -318,7 +363,10 @@ impl Brain {
                 }
             }
         }
-        if silent && self.links.is_empty() && self.silent_since.is_none() {
+        if !silent {
+            // Somebody answered, if only with a refusal: this node's knock was good.
+            self.silent_since = None;
+        } else if self.links.is_empty() && self.silent_since.is_none() {
             self.silent_since = Some(now.mono);
         }
         self.search_clock(now);
@@ -333,7 +381,10 @@ impl Brain {
         if !due || now.mono < self.next_search {
             return;
         }
-        let pinned = self.members.values().filter(|member| member.is_dialable());
+        let pinned = self
+            .members
+            .values()
+            .filter(|member| member.is_dialable() && member.links.is_empty());
         if let Some(member) = pinned.max_by_key(|member| member.last_seen_ms) {
             let (peer, targets) = (member.id, member.targets());
             self.next_search = now.mono + SEARCH_EVERY;
@@ -342,19 +393,50 @@ impl Brain {
         }
     }
 
+    /// When to dial `member`: it has no link, or none that will do for much longer.
+    fn dial_due_at(&self, member: &Member) -> Option<Duration> {
+        let mut due = member
+            .backoff
+            .due_at()
+            .filter(|_| member.is_dialable() && self.alive.state == LifeState::Alive)?;
+        for link in member.links.iter().filter_map(|link| self.links.get(link)) {
+            due = due.max(link.renew_at(&self.timing)?);
+        }
+        Some(due)
+    }
+
+    fn dial_room(&self) -> usize {
+        let dialling = self.members.values().filter(|m| m.backoff.dialling);
+        MAX_DIALS.saturating_sub(dialling.count())
+    }
+
+    /// When the next dial can start. Without room, the end of a dial comes first: a timer for
+    /// what must wait would only spin.
+    pub(super) fn next_dial(&self) -> Option<Duration> {
+        let room = self.dial_room() > 0;
+        let members = self.members.values().filter(|_| room);
+        let pinned = members.filter_map(|member| self.dial_due_at(member)).min();
+        let leaving = self.alive.state == LifeState::Leave;
+        let open = self.unpinned.iter();
+        let open = open.filter(|target| target.id.is_none() && !leaving);
+        let hosts = open.filter_map(|target| target.backoff.due_at()).min();
+        pinned.into_iter().chain(hosts).min()
+    }
+
     pub(super) fn start_dials(&mut self, now: Now) {
-        let under_way = self
-            .members
-            .values()
-            .filter(|member| member.backoff.dialling)
-            .count();
-        let room = MAX_DIALS.saturating_sub(under_way);
-        let due = self
-            .members
-            .values()
-            .filter(|member| member.is_dialable() && member.backoff.due(now.mono));
-        let due: Vec<NodeId> = due.map(|member| member.id).take(room).collect();
-        for peer in due {
+        if self.alive.state == LifeState::Leave {
+            return;
+        }
+        // Who waits longest is first, and who was met before is before who was only heard of:
+        // neither the order of ids nor made-up members can keep one node waiting for ever.
+        let due = self.members.values().filter_map(|member| {
+            let at = self.dial_due_at(member).filter(|at| *at <= now.mono)?;
+            Some((member.last_seen_ms == 0, at, member.id))
+        });
+        let mut due: Vec<(bool, Duration, NodeId)> = due.collect();
+        due.sort_unstable();
+        due.truncate(self.dial_room());
+        for (_, _, peer) in due {
             self.dial_member(peer);
         }
         let open = self
@@ -371,7 +453,7 @@ impl Brain {
     }
 
     fn dial_member(&mut self, peer: NodeId) {
-        let Some(member) = self.members.get_mut(&peer).filter(|m| !m.backoff.dialling) else {
+        let Some(member) = self.members.get_mut(&peer) else {
             return;
         };
         member.backoff.dialling = true;
@@ -410,7 +492,9 @@ impl Brain {
         alive: Alive,
     ) {
         if alive.node == self.me {
-            if alive.boot > self.boot && alive.verify(self.network) {
+            let newer = alive.boot > self.boot;
+            if newer && !self.cloned && alive.verify(self.network) {
+                self.cloned = true;
                 self.effects.push_back(Effect::Cloned);
             }
             return;
@@ -445,6 +529,8 @@ impl Brain {
             member.be_courteous(me, now.mono);
         }
         let name = member.name.clone();
+        // News of a restart may come before the node itself does.
+        self.close_links_before(now, alive.node, alive.boot);
         let dropped = if alive.state == LifeState::Leave {
             self.ledger.drop_live(alive.node)
         } else {

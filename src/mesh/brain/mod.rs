@@ -117,7 +117,7 @@ pub enum Input {
         /// The frame.
         frame: Frame,
     },
-    /// A dial ended without a link.
+    /// A dial ended without a link. Every [`Effect::Dial`] ends in this or in a [`LinkUp`].
     DialFailed {
         /// What it was for.
         dialled: Dialled,
@@ -217,6 +217,8 @@ pub struct Brain {
     view_dirty: bool,
     refused: BTreeMap<&'static str, u64>,
     expected_wake: Option<Duration>,
+    last_call: Duration,
+    cloned: bool,
 }
 
 impl Brain {
@@ -253,11 +255,13 @@ impl Brain {
             view_dirty: true,
             refused: BTreeMap::new(),
             expected_wake: None,
+            last_call: now.mono,
+            cloned: false,
             identity: setup.identity,
         };
         brain.ledger.set_boot(me, brain.boot);
         for entry in entries {
-            if entry.verify(brain.network).is_err() || !brain.ledger.load(entry, now) {
+            if entry.verify(brain.network).is_err() || !brain.ledger.load(entry) {
                 brain.count("stored_entry");
             }
         }
@@ -287,6 +291,8 @@ impl Brain {
         member.addresses = peer.addresses;
         member.last_seen_ms = peer.last_seen_ms;
         member.min_boot = peer.boot;
+        // It may advertise no address at all: where it was learnt is where it is found again.
+        member.hosts = peer.learnt_at;
         self.members.insert(peer.id, member);
     }
 
@@ -327,6 +333,7 @@ impl Brain {
 
     /// Takes in what happened.
     pub fn handle(&mut self, now: Now, rng: &mut impl Rng, input: Input) {
+        self.forgive_own_sleep(now);
         match input {
             Input::LinkUp(up) => self.link_up(now, rng, up),
             Input::LinkDown { link, reason } => self.link_down(now, link, &reason),
@@ -357,11 +364,7 @@ impl Brain {
     /// When to call [`Brain::handle_timeout`] next, monotonic; `None` while nothing is due.
     pub fn poll_timeout(&mut self) -> Option<Duration> {
         let links = self.links.values().map(|link| link.due_at(&self.timing));
-        let members = self.members.values().filter(|member| member.is_dialable());
-        let dials = members.filter_map(|member| member.backoff.due_at());
-        let open = self.unpinned.iter().filter(|target| target.id.is_none());
-        let hosts = open.filter_map(|target| target.backoff.due_at());
-        let at = links.chain(dials).chain(hosts).min();
+        let at = links.chain(self.next_dial()).min();
         self.expected_wake = at;
         at
     }
@@ -461,7 +464,8 @@ impl Brain {
         }
     }
 
-    /// Announces the departure on every link. Links stay until the driver closes them.
+    /// Announces the departure on every link and dials nobody any more. Links stay until the
+    /// driver closes them.
     pub fn leave(&mut self) {
         let incarnation = self.alive.incarnation.saturating_add(1);
         let state = LifeState::Leave;
@@ -497,6 +501,3 @@ pub enum DraftError {
     #[error(transparent)]
     Refused(Refusal),
 }
-
-#[cfg(test)]
-mod tests;

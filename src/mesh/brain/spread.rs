@@ -76,12 +76,12 @@ impl Brain {
             Merge::Known | Merge::Older => return,
             Merge::Refused(refusal) => return self.count(refusal_word(refusal)),
         }
-        if let Some(link) = from {
-            if let Err(error) = entry.verify(self.network) {
-                return self.bad_entry(link, error);
-            }
-            // Only this process signs for this node: an entry of its own that it does not hold
-            // is from before a lost disk. It is kept; a live one would be of an older boot.
+        // Only this process signs for this node: an entry of its own that it does not hold is
+        // from before a lost disk. It is kept; a live one would be of an older boot.
+        if let Some(link) = from
+            && let Err(error) = entry.verify(self.network)
+        {
+            return self.bad_entry(link, error);
         }
         let Merge::Taken { evicted } = self.ledger.merge(entry.clone(), now) else {
             return;
@@ -233,6 +233,10 @@ impl Brain {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
+        // One per link-up: an answer costs a hash per entry of the ledger.
+        if std::mem::replace(&mut state.answered, true) {
+            return self.count("bad_sync");
+        }
         match Session::answer(open, self.ledger.ids()) {
             Ok((session, reply)) => {
                 state.answering = Some(session);
@@ -290,10 +294,10 @@ impl Brain {
     }
 
     fn send_wanted(&mut self, link: LinkId, number: u32, ids: &[EntryId]) {
-        let Some(state) = self.links.get(&link) else {
+        let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        let Some(session) = state.answering.as_ref().filter(|s| s.number() == number) else {
+        let Some(session) = state.answering.as_mut().filter(|s| s.number() == number) else {
             return self.count("bad_sync");
         };
         let wanted: Vec<EntryId> = session.wanted(ids).collect();

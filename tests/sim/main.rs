@@ -1,0 +1,15 @@
+//! The mesh's decisions under a simulator: real brains, virtual time, seeded chance.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+mod dialling;
+mod hostile;
+mod ledger;
+mod membership;
+mod soak;
+mod world;
