@@ -4,6 +4,8 @@
 //! Exit code 0 after a clean end, however it was asked for; 130 or 143 when a second signal cut
 //! the drain short.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use tokio::sync::oneshot;
 use warren::api::shapes::RoleSpec;
@@ -21,6 +23,9 @@ use super::signals::Signals;
 use super::supervisor::Supervisor;
 use super::token::LOCALAI_NOTE;
 use crate::config::{Config, Layer};
+
+/// How long a node may take to close after the signal that ends it at once.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// What this run of the daemon is for.
 pub(crate) struct Plan {
@@ -299,12 +304,17 @@ async fn stay(
         End::Signal => tracing::info!("stopping; a second signal ends at once"),
         End::Orphaned => tracing::info!("standard input closed; stopping"),
     }
+    let mut drain = std::pin::pin!(node.shutdown(false));
     let cut_short = tokio::select! {
-        () = node.shutdown(false) => return Ok(0),
+        () = &mut drain => return Ok(0),
         asked = signals.next() => asked,
         never = supervisor.keep_alive() => never,
     };
-    node.abort().await;
+    // The end that was begun goes on to close the store; there is just nothing left to wait for.
+    let end = async { tokio::join!(drain, node.abort()) };
+    if tokio::time::timeout(END_LIMIT, end).await.is_err() {
+        tracing::warn!("the node did not end in time");
+    }
     Ok(cut_short.exit_code())
 }
 
