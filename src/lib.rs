@@ -16,9 +16,7 @@ pub mod service;
 pub mod store;
 
 pub use api::client::{Client, ClientError};
+pub use mesh::records::VERSION;
 pub use mesh::token::Token;
 #[cfg(feature = "p2p")]
 pub use node::{Ledger, Node, NodeBuilder};
-
-/// Version of the program.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");

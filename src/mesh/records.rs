@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::id::NodeId;
 use super::name::{Bucket, Name};
 
+/// Version of this program, as its nodes say it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Bucket and key of a node's own record.
 pub const NODE_BUCKET: &str = "node";
 /// Key of a node's own record. No service record has it: their keys are short ids.

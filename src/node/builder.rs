@@ -23,7 +23,7 @@ use crate::mesh::id::{Identity, NodeId};
 use crate::mesh::keys::{Interval, NetworkKeys, Secret};
 use crate::mesh::knock::Knock;
 use crate::mesh::name::{Bucket, MAX_NAME_BYTES, Name, NameError};
-use crate::mesh::records::{MAX_ADDRESSES, NodeRecord};
+use crate::mesh::records::{MAX_ADDRESSES, NodeRecord, VERSION};
 use crate::mesh::token::{Token, TokenText};
 use crate::net::addresses::dialable;
 use crate::net::gate::SharedGate;
@@ -230,7 +230,7 @@ impl NodeBuilder {
             .collect();
         let record = NodeRecord {
             name: name.clone(),
-            version: crate::VERSION.to_owned(),
+            version: VERSION.to_owned(),
             addresses: advertise.clone(),
             draining: false,
         };

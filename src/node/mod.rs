@@ -175,7 +175,7 @@ impl Node {
         Status {
             id: inner.id,
             name: inner.name.clone(),
-            version: crate::VERSION.to_owned(),
+            version: crate::mesh::records::VERSION.to_owned(),
             network: NetworkKeys::new(&inner.token).fingerprint(),
             network_id: inner.network_id.clone(),
             pid: std::process::id(),

@@ -21,10 +21,15 @@ impl Node {
     /// timeout, then closes everything. `forget` also forgets the token and the network's peers,
     /// ledger and roles, not the identity. Calls after the first wait for the same end.
     pub async fn shutdown(&self, forget: bool) {
-        if !self.enter(Phase::Leaving) {
-            self.stopped().await;
-            return;
+        if self.enter(Phase::Leaving) {
+            // In a task of its own: a caller that stops waiting does not stop the shutdown halfway.
+            let node = self.clone();
+            tokio::spawn(async move { node.run_down(forget).await });
         }
+        self.stopped().await;
+    }
+
+    async fn run_down(&self, forget: bool) {
         let inner = &self.inner;
         inner.driver.leave().await;
         let limit = inner.drain_timeout;
@@ -45,20 +50,13 @@ impl Node {
 
     /// Ends the node at once: running connections are cut. The departure is still announced.
     pub async fn abort(&self) {
-        let first = self.enter(Phase::Leaving);
-        if first {
-            self.inner.driver.leave().await;
-        }
+        // What runs is cut first: a drain, begun by this call or before it, has nothing to wait
+        // for then.
         self.inner.exposes.abort();
         for ingress in self.lock_roles().ingresses() {
             ingress.abort();
         }
-        // A drain that was under way ends now and closes the rest.
-        if first {
-            self.close(false).await;
-        } else {
-            self.stopped().await;
-        }
+        self.shutdown(false).await;
     }
 
     /// Resolves when the node has stopped, whoever asked for it.
