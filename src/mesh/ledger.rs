@@ -179,7 +179,7 @@ impl Ledger {
             if entry.slot.class == Class::Durable {
                 self.last_version = self.last_version.max(entry.version);
             }
-            self.drop_slot(&entry.slot.clone());
+            self.drop_slot(&entry.slot);
             self.store(entry);
         }
         outcome

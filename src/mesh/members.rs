@@ -131,7 +131,7 @@ impl Member {
 
     /// Whether it could be dialled: it has not left, and some address is known.
     pub fn is_dialable(&self) -> bool {
-        !self.has_left() && !(self.addresses.is_empty() && self.hosts.is_empty())
+        !self.has_left() && (!self.addresses.is_empty() || !self.hosts.is_empty())
     }
 
     /// Where to dial, numeric addresses first.
