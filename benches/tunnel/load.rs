@@ -123,10 +123,16 @@ impl Load {
                 if down {
                     command.arg("-R");
                 }
-                transferred(&output(command, time + GRACE)?)
+                // The server may not have noticed yet that the client before this one is through.
+                until("iperf3's server to be free", GRACE, || {
+                    transferred(&output(&mut command, time + GRACE)?)
+                })
             }
             What::FirstByte => {
-                let answer = output(first_byte(place, entry, FIRST_BYTES, dir)?, time + GRACE)?;
+                let answer = output(
+                    &mut first_byte(place, entry, FIRST_BYTES, dir)?,
+                    time + GRACE,
+                )?;
                 let answer: Value = serde_json::from_str(&answer)?;
                 Ok(Outcome {
                     measures: vec![
@@ -158,7 +164,7 @@ pub(crate) fn wait_for_answer(
 ) -> Result<()> {
     until(&format!("an answer at {entry}"), patience, || {
         check()?;
-        let command = match group {
+        let mut command = match group {
             Group::Requests => first_byte(place, entry, 1, dir)?,
             Group::Bulk => {
                 let mut command = iperf(place, entry, dir)?;
@@ -166,7 +172,7 @@ pub(crate) fn wait_for_answer(
                 command
             }
         };
-        Ok(output(command, TRY).ok().map(drop))
+        Ok(output(&mut command, TRY).ok().map(drop))
     })
 }
 
@@ -179,20 +185,19 @@ fn iperf(place: &Place, entry: SocketAddr, dir: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// The receiver's figures of an iperf3 run.
-fn transferred(text: &str) -> Result<Outcome> {
+/// The receiver's figures of an iperf3 run; nothing if its server serves somebody else.
+fn transferred(text: &str) -> Result<Option<Outcome>> {
     let report: Value = serde_json::from_str(text)?;
+    let error = report["error"].as_str().unwrap_or_default();
+    if error.contains("server is busy") {
+        return Ok(None);
+    }
     let received = &report["end"]["sum_received"];
-    let bytes = number(&received["bytes"]).map_err(|_| {
-        format!(
-            "iperf3 says: {}",
-            report["error"].as_str().unwrap_or("nothing")
-        )
-    })?;
-    Ok(Outcome {
+    let bytes = number(&received["bytes"]).map_err(|_| format!("iperf3 says: {error}"))?;
+    Ok(Some(Outcome {
         measures: vec![("gbit_s", number(&received["bits_per_second"])? / 1e9)],
         work: Some(("cpu_s_per_gb", bytes / GIGABYTE)),
-    })
+    }))
 }
 
 /// The program that makes many requests.
@@ -232,7 +237,7 @@ impl Client {
                     command.args(["-H", "Connection: close"]);
                 }
                 command.arg(url);
-                wrk_outcome(&output(command, time + GRACE)?)
+                wrk_outcome(&output(&mut command, time + GRACE)?)
             }
             Self::Oha(program) => {
                 let mut command = place.near.command(program, dir);
@@ -243,7 +248,7 @@ impl Client {
                     command.arg("--disable-keepalive");
                 }
                 command.arg(url);
-                oha_outcome(&output(command, time + GRACE)?)
+                oha_outcome(&output(&mut command, time + GRACE)?)
             }
         }
     }

@@ -95,7 +95,7 @@ impl Peer {
             .then_some("finds its peers by multicast: only with --veth")
     }
 
-    /// The first line that its program prints about its version.
+    /// The first word that its program prints and that looks like one.
     fn version(&self) -> Option<String> {
         let program = match self.name {
             "direct" => return None,
@@ -104,10 +104,17 @@ impl Peer {
         };
         let mut command = Command::new(program);
         command.arg("--version");
-        let text = output(command, PATIENCE).ok()?;
-        let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-        Some(line.to_owned())
+        let text = output(&mut command, PATIENCE).ok()?;
+        text.split_whitespace()
+            .find(|word| is_version(word))
+            .map(str::to_owned)
     }
+}
+
+/// Three numbers with dots; anything may follow.
+fn is_version(word: &str) -> bool {
+    let parts: Vec<&str> = word.trim_start_matches('v').splitn(3, '.').collect();
+    matches!(parts[..], [major, minor, _] if [major, minor].iter().all(|n| n.parse::<u32>().is_ok()))
 }
 
 /// Who runs, and who does not.
@@ -223,7 +230,7 @@ fn direct(site: &Site<'_>) -> Result<Tunnel> {
 fn warren(site: &Site<'_>) -> Result<Tunnel> {
     let mut command = site.place.near.command(Path::new(WARREN), site.dir);
     command.args(["token", "new"]);
-    let token = output(command, PATIENCE)?;
+    let token = output(&mut command, PATIENCE)?;
     let up = |side: &Side, name: &str, role: [&str; 2], connect: Option<&str>| {
         let mut command = side.command(Path::new(WARREN), site.dir);
         command
@@ -273,7 +280,7 @@ fn rathole_plain(site: &Site<'_>) -> Result<Tunnel> {
 fn rathole_noise(site: &Site<'_>) -> Result<Tunnel> {
     let mut command = site.command(&site.place.near, "rathole")?;
     command.arg("--genkey");
-    let text = output(command, PATIENCE)?;
+    let text = output(&mut command, PATIENCE)?;
     let mut keys = text
         .lines()
         .filter(|line| !line.ends_with(':') && !line.is_empty());
@@ -455,7 +462,7 @@ fn edgevpn(site: &Site<'_>) -> Result<Tunnel> {
     let entry = new_entry()?;
     let mut generate = site.command(&site.place.near, "edgevpn")?;
     generate.args(["-g", "-b"]);
-    let token = output(generate, PATIENCE)?;
+    let token = output(&mut generate, PATIENCE)?;
     let start = |side: &Side, name: &str, address: SocketAddr| {
         let mut command = site.command(side, "edgevpn")?;
         command

@@ -115,7 +115,7 @@ impl Drop for Namespace {
 fn ip(args: &[&str]) -> Result<()> {
     let mut command = Command::new(required("ip", "apt install iproute2")?);
     command.args(args);
-    output(command, PATIENCE)
+    output(&mut command, PATIENCE)
         .map(drop)
         .map_err(|error| format!("ip {}: {error}", args.join(" ")).into())
 }

@@ -191,7 +191,7 @@ fn end(child: &mut Child) {
 }
 
 /// What a program prints that is to end by itself, within `limit`, successfully.
-pub(crate) fn output(mut command: Command, limit: Duration) -> Result<String> {
+pub(crate) fn output(command: &mut Command, limit: Duration) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
         .stdin(Stdio::null())

@@ -161,7 +161,7 @@ impl Report {
         };
         writeln!(
             out,
-            "Medians of {} rounds of {} s; in brackets {OURS} ÷ that tunnel. {} cores, kernel {}, \
+            "Medians; rounds: {}, seconds each: {}. In brackets: {OURS} ÷ that tunnel. {} cores, kernel {}, \
              load {} before and {} after.",
             text("rounds"),
             text("seconds"),
@@ -180,7 +180,10 @@ impl Report {
             }
         }
         if let Some(versions) = self.head["versions"].as_object() {
-            let list: Vec<&str> = versions.values().filter_map(Value::as_str).collect();
+            let list: Vec<String> = versions
+                .iter()
+                .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?")))
+                .collect();
             writeln!(out, "versions: {}", list.join(", "))?;
         }
         for (name, how) in &self.missing {

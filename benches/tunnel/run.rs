@@ -118,10 +118,9 @@ impl Stage<'_> {
             stop_if_interrupted()?;
         }
         std::thread::sleep(SETTLE);
-        for (name, tunnel) in up.iter().filter(|(_, tunnel)| !tunnel.processes.is_empty()) {
-            let idle = tunnel.over(Process::resident_mib, f64::max)?;
-            results.add(name, format!("{}.idle_mib", self.group.name()), idle);
-        }
+        self.remember(&up, results, "idle_mib", |tunnel| {
+            tunnel.over(Process::resident_mib, f64::max)
+        });
         for load in load::ALL.iter().filter(|load| load.group == self.group) {
             for (name, tunnel) in &mut up {
                 match self.measure(load, tunnel) {
@@ -136,13 +135,27 @@ impl Stage<'_> {
                 stop_if_interrupted()?;
             }
         }
-        for (name, tunnel) in up.iter().filter(|(_, tunnel)| !tunnel.processes.is_empty()) {
-            match tunnel.over(Process::peak_mib, |sum, one| sum + one) {
-                Ok(peak) => results.add(name, format!("{}.peak_mib", self.group.name()), peak),
-                Err(error) => results.fail(name, &error),
+        self.remember(&up, results, "peak_mib", |tunnel| {
+            tunnel.over(Process::peak_mib, |sum, one| sum + one)
+        });
+        Ok(())
+    }
+
+    /// Notes the memory of every tunnel that has processes.
+    fn remember(
+        &self,
+        up: &[(&'static str, Tunnel)],
+        results: &mut Results,
+        name: &str,
+        measure: impl Fn(&Tunnel) -> Result<f64>,
+    ) {
+        let with_processes = up.iter().filter(|(_, tunnel)| !tunnel.processes.is_empty());
+        for (tunnel_name, tunnel) in with_processes {
+            match measure(tunnel) {
+                Ok(mib) => results.add(tunnel_name, format!("{}.{name}", self.group.name()), mib),
+                Err(error) => results.fail(tunnel_name, &error),
             }
         }
-        Ok(())
     }
 
     fn start(&self, peer: &Peer, servers: &Servers) -> Result<Tunnel> {
