@@ -42,6 +42,8 @@ const IDLE: Duration = Duration::from_secs(3_600);
 const PING_LIMIT: Duration = Duration::from_secs(5);
 /// Pings of people under way at once.
 const MAX_PINGS: usize = 1_024;
+/// Problems shown at once: there can be one per peer, and identities cost nothing.
+const MAX_PROBLEMS: usize = 64;
 
 /// Why a write to the ledger failed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +154,8 @@ pub struct DriverSetup {
     pub clock: Clock,
     /// Addresses this node can be dialled at, as configured; agreed observations are added.
     pub addresses: Vec<SocketAddr>,
+    /// Those of them a dial without id may be made for, as the gate has them (A4).
+    pub knockable: Vec<SocketAddr>,
 }
 
 impl Driver {
@@ -183,6 +187,7 @@ impl Driver {
             store: setup.store,
             clock: setup.clock,
             addresses: setup.addresses,
+            knockable: setup.knockable,
             rng: StdRng::from_seed(seed),
             commits: FuturesUnordered::new(),
             pings: HashMap::new(),
@@ -217,13 +222,14 @@ impl Driver {
 
     /// Counted refusals, by reason.
     pub fn refused(&self) -> BTreeMap<String, u64> {
-        let counts = lock(&self.shown).refused.clone();
+        let brain = lock(&self.shown).refused.clone();
         let dropped = self.net.dropped();
-        let dropped = (dropped > 0).then(|| ("datagrams".to_owned(), dropped));
-        let counts = counts
-            .into_iter()
-            .map(|(reason, count)| (reason.to_owned(), count));
-        counts.chain(dropped).collect()
+        let dropped = (dropped > 0).then_some(("datagrams", dropped));
+        let mut counts = BTreeMap::new();
+        for (reason, count) in brain.into_iter().chain(self.net.refused()).chain(dropped) {
+            *counts.entry(reason.to_owned()).or_default() += count;
+        }
+        counts
     }
 
     /// What persists and should be looked at: stable word and text.
@@ -330,6 +336,7 @@ struct Turn {
     store: Store,
     clock: Clock,
     addresses: Vec<SocketAddr>,
+    knockable: Vec<SocketAddr>,
     rng: StdRng,
     commits: FuturesUnordered<Commit>,
     pings: HashMap<u64, (Duration, Reply<Duration>)>,
@@ -386,6 +393,9 @@ impl Turn {
         let now = self.clock.now();
         match event {
             LinkEvent::Clock { peer, ahead_s } => self.clock_problem(peer, ahead_s),
+            LinkEvent::WrongNode { dialled, reason } => {
+                self.problem(&wrong_node_code(&dialled), &reason);
+            }
             LinkEvent::Input(input) => {
                 match &input {
                     Input::Frame {
@@ -396,7 +406,7 @@ impl Turn {
                             let _ = reply.send(now.mono.saturating_sub(sent));
                         }
                     }
-                    Input::LinkUp(up) => self.reached(up.peer),
+                    Input::LinkUp(up) => self.reached(up.peer, up.dialled.as_ref()),
                     Input::DialFailed {
                         dialled, reason, ..
                     } => self.dial_problem(dialled, reason),
@@ -589,7 +599,7 @@ impl Turn {
                 self.net
                     .gate()
                     .lock()
-                    .set_own([self.addresses.clone(), agreed.clone()].concat());
+                    .set_own([self.knockable.clone(), agreed.clone()].concat());
                 let mut all = self.addresses.clone();
                 all.extend(
                     agreed
@@ -623,21 +633,23 @@ impl Turn {
         });
     }
 
-    fn reached(&mut self, peer: NodeId) {
+    fn reached(&mut self, peer: NodeId, dialled: Option<&Dialled>) {
+        let solved = [
+            Some("unreachable".to_owned()),
+            Some(clock_code(peer)),
+            dialled.map(wrong_node_code),
+        ];
         let mut shown = lock(&self.shown);
         shown
             .problems
-            .retain(|code, _| code != "unreachable" && *code != clock_code(peer));
+            .retain(|code, _| !solved.iter().flatten().any(|solved| solved == code));
     }
 
     fn dial_problem(&mut self, dialled: &Dialled, reason: &str) {
         let alone = lock(&self.shown).routes.is_empty();
         if alone {
-            let whom = match dialled {
-                Dialled::Node(id) => format!("node {}", id.short()),
-                Dialled::Host(at) => at.to_string(),
-            };
-            self.problem("unreachable", &format!("{whom} does not answer: {reason}"));
+            let text = format!("{} does not answer: {reason}", dialled_text(dialled));
+            self.problem("unreachable", &text);
         }
     }
 
@@ -667,12 +679,30 @@ impl Turn {
     /// Notes a problem; it is logged and told once, not each time it is seen again.
     fn problem(&self, code: &str, message: &str) {
         let text = message.to_owned();
-        let before = lock(&self.shown).problems.insert(code.to_owned(), text);
+        let before = {
+            let problems = &mut lock(&self.shown).problems;
+            if problems.len() >= MAX_PROBLEMS && !problems.contains_key(code) {
+                return;
+            }
+            problems.insert(code.to_owned(), text)
+        };
         if before.as_deref() != Some(message) {
             tracing::warn!(code, "{message}");
             let (code, message) = (code.to_owned(), message.to_owned());
             self.tell(What::Warning { code, message });
         }
+    }
+}
+
+/// One problem per dial that meets the wrong node.
+fn wrong_node_code(dialled: &Dialled) -> String {
+    format!("wrong_node {}", dialled_text(dialled))
+}
+
+fn dialled_text(dialled: &Dialled) -> String {
+    match dialled {
+        Dialled::Node(id) => format!("node {}", id.short()),
+        Dialled::Host(at) => at.to_string(),
     }
 }
 

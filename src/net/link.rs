@@ -16,6 +16,7 @@ use crate::mesh::members::LinkId;
 use crate::mesh::wire::{Frame, WireError, decode_frame};
 
 use super::hub::LinkEvent;
+use super::refused::Refused;
 
 /// Streams a peer may have open at once on one link.
 const MAX_STREAMS: u32 = 4_096;
@@ -39,6 +40,8 @@ pub struct Link {
     pub id: LinkId,
     /// Who is at the other end.
     pub peer: NodeId,
+    /// The /24 or /56 it came up from.
+    pub(super) source: Vec<u8>,
     connection: Connection,
     queue: mpsc::UnboundedSender<Bytes>,
     queued: AtomicUsize,
@@ -73,6 +76,7 @@ impl Link {
     pub fn new(
         id: LinkId,
         peer: NodeId,
+        source: Vec<u8>,
         connection: Connection,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Bytes>) {
         let used = WINDOWS.load(Ordering::Acquire);
@@ -88,6 +92,7 @@ impl Link {
         let link = Self {
             id,
             peer,
+            source,
             connection,
             queue,
             queued: AtomicUsize::new(0),
@@ -165,6 +170,7 @@ impl Link {
         control: (SendStream, RecvStream),
         waiting: mpsc::UnboundedReceiver<Bytes>,
         events: &mpsc::Sender<LinkEvent>,
+        refused: &Refused,
         mut tunnel: impl FnMut(SendStream, RecvStream, TunnelGuard),
     ) -> String {
         let (send, recv) = control;
@@ -175,7 +181,7 @@ impl Link {
         };
         tokio::select! {
             () = self.write(send, waiting) => {}
-            () = self.read(recv, events) => {}
+            () = self.read(recv, events, refused) => {}
             () = accept => {}
             () = self.retired() => self.close(CloseCode::Duplicate),
         }
@@ -197,7 +203,12 @@ impl Link {
         }
     }
 
-    async fn read(&self, mut recv: RecvStream, events: &mpsc::Sender<LinkEvent>) {
+    async fn read(
+        &self,
+        mut recv: RecvStream,
+        events: &mpsc::Sender<LinkEvent>,
+        refused: &Refused,
+    ) {
         let mut buffer = BytesMut::new();
         loop {
             match self.deliver(&mut buffer, events).await {
@@ -205,6 +216,10 @@ impl Link {
                 Ok(false) => return,
                 Err(error) => {
                     tracing::warn!(peer = %self.peer.short(), %error, "link closed");
+                    refused.count(match error {
+                        WireError::TooLong { .. } => "frame_too_long",
+                        WireError::Body { .. } => "frame_bad",
+                    });
                     self.close(CloseCode::Protocol);
                     return;
                 }

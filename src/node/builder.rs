@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,7 @@ use crate::mesh::entry::{Alive, LifeState};
 use crate::mesh::id::{Identity, NodeId};
 use crate::mesh::keys::{Interval, NetworkKeys, Secret};
 use crate::mesh::knock::Knock;
+use crate::mesh::observed::is_global;
 use crate::mesh::name::{Bucket, MAX_NAME_BYTES, Name, NameError};
 use crate::mesh::records::{MAX_ADDRESSES, NodeRecord, VERSION};
 use crate::mesh::token::{Token, TokenText};
@@ -42,6 +44,9 @@ pub const DEFAULT_HTTP: SocketAddr =
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 /// Link events waiting for the driver.
 const MAX_LINK_EVENTS: usize = 1_024;
+/// Epochs below that of the newest knock whose nonces stay on disk: the accepted ones, and those
+/// that a clock set back by hand accepts again.
+const KNOCK_EPOCHS_KEPT: u64 = 4;
 
 #[derive(Default)]
 enum Http {
@@ -206,7 +211,9 @@ impl NodeBuilder {
         let oldest = gate.lock().oldest_epoch();
         gate.lock()
             .load_used(clock.now().mono, loaded.knocks.iter().copied());
-        store.later(Change::ForgetKnocksBefore(oldest));
+        store.later(Change::ForgetKnocksBefore(
+            oldest.saturating_sub(KNOCK_EPOCHS_KEPT),
+        ));
 
         let counters = counters(&store, loaded.counts);
         let exposes = Exposes::default().counting(identity.id(), counters.clone());
@@ -220,8 +227,8 @@ impl NodeBuilder {
             &store,
             events,
         )?;
-        let advertise = self.advertised(&net).await;
-        gate.lock().set_own(advertise.clone());
+        let (advertise, knockable) = self.advertised(&net).await;
+        gate.lock().set_own(knockable.clone());
         let connect = token
             .bootstrap()
             .iter()
@@ -252,6 +259,7 @@ impl NodeBuilder {
             store: store.clone(),
             clock: clock.clone(),
             addresses: advertise.clone(),
+            knockable,
         })
         .map_err(|_| NodeError::new("refused", "the operating system gives no random numbers"))?;
         let tasks = TaskTracker::new();
@@ -367,6 +375,7 @@ impl NodeBuilder {
         events: mpsc::Sender<LinkEvent>,
     ) -> Result<Arc<Net>, NodeError> {
         let keep = store.clone();
+        let forgotten = Arc::new(AtomicU64::new(0));
         let setup = |listen: Vec<SocketAddr>| NetSetup {
             identity: identity.clone(),
             gate: gate.clone(),
@@ -377,10 +386,15 @@ impl NodeBuilder {
                 exposes: exposes.clone(),
             }),
             knock_used: {
-                let keep = keep.clone();
+                let (keep, forgotten) = (keep.clone(), Arc::clone(&forgotten));
                 Arc::new(move |knock: &Knock| {
                     let (epoch, nonce) = (knock.keys.epoch(), knock.nonce());
                     keep.later(Change::Knock { epoch, nonce });
+                    // A member dials as often as it likes: rows must not pile up until a restart.
+                    let oldest = epoch.saturating_sub(KNOCK_EPOCHS_KEPT);
+                    if forgotten.fetch_max(oldest, Ordering::Relaxed) < oldest {
+                        keep.later(Change::ForgetKnocksBefore(oldest));
+                    }
                 })
             },
         };
@@ -402,8 +416,11 @@ impl NodeBuilder {
         }
     }
 
-    /// Configured addresses first, then those of the interfaces (DESIGN §3).
-    async fn advertised(&self, net: &Net) -> Vec<SocketAddr> {
+    /// Configured addresses first, then those of the interfaces (DESIGN §3); and which of them a
+    /// dial without id may be made for. A private address of an interface is not one of those:
+    /// in another LAN it is somebody else's, so there the datagram itself must have come to it
+    /// (A4). What `--advertise` names is the user's word.
+    async fn advertised(&self, net: &Net) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
         let mut all = Vec::new();
         for at in &self.advertise {
             match tokio::net::lookup_host((at.host(), at.port())).await {
@@ -411,13 +428,15 @@ impl NodeBuilder {
                 Err(error) => tracing::warn!(%at, %error, "--advertise has no address; left out"),
             }
         }
+        let mut knockable = all.clone();
         for addr in dialable(&net.local_addrs()) {
             if !all.contains(&addr) {
                 all.push(addr);
+                knockable.extend(Some(addr).filter(|addr| is_global(addr.ip())));
             }
         }
         all.truncate(MAX_ADDRESSES);
-        all
+        (all, knockable)
     }
 
     async fn bind_http(&self) -> Result<Option<tokio::net::TcpListener>, NodeError> {
