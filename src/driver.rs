@@ -688,7 +688,9 @@ impl Turn {
         };
         if before.as_deref() != Some(message) {
             tracing::warn!(code, "{message}");
-            let (code, message) = (code.to_owned(), message.to_owned());
+            // A problem with one peer is kept under `word peer`; programs see the word.
+            let code = code.split(' ').next().unwrap_or_default().to_owned();
+            let message = message.to_owned();
             self.tell(What::Warning { code, message });
         }
     }

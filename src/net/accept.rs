@@ -137,12 +137,7 @@ fn consider(net: &Arc<Net>, incoming: Incoming) {
     }
 }
 
-async fn handshake(
-    net: Arc<Net>,
-    connecting: Connecting,
-    knock: Knock,
-    answered: Arc<AtomicBool>,
-) {
+async fn handshake(net: Arc<Net>, connecting: Connecting, knock: Knock, answered: Arc<AtomicBool>) {
     let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE_LIMIT, connecting).await else {
         return;
     };
