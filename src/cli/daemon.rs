@@ -21,7 +21,7 @@ use super::fail::Failure;
 use super::output::Output;
 use super::signals::Signals;
 use super::supervisor::Supervisor;
-use super::token::LOCALAI_NOTE;
+use super::token::{LOCALAI_NOTE, intervals};
 use crate::config::{Config, Layer};
 
 /// How long a node may take to close after the signal that ends it at once.
@@ -47,7 +47,9 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
         return Err(no_token(config));
     }
     let localai = is_localai(config, token.as_ref());
-    let starting = Box::pin(builder(config, token, plan.found).start());
+    let (crypto, discovery) = intervals(config)?;
+    let builder = builder(config, token, plan.found).intervals(crypto, discovery);
+    let starting = Box::pin(builder.start());
     let node = tokio::select! {
         started = starting => started?,
         asked = signals.next() => return Ok(asked.exit_code()),

@@ -34,17 +34,20 @@ fn print(token: &str, output: Output) -> Result<(), Failure> {
     }
 }
 
-fn new(config: &Config, output: Output) -> Result<(), Failure> {
-    let crypto = interval(
-        config.set.otp_interval,
-        Interval::DEFAULT_CRYPTO,
-        "--otp-interval",
-    )?;
+/// Intervals of a new network: of its crypto and of its discovery epochs.
+pub(crate) fn intervals(config: &Config) -> Result<(Interval, Interval), Failure> {
+    let set = &config.set;
+    let crypto = interval(set.otp_interval, Interval::DEFAULT_CRYPTO, "--otp-interval")?;
     let discovery = interval(
-        config.set.dht_interval,
+        set.dht_interval,
         Interval::DEFAULT_DISCOVERY,
         "--dht-interval",
     )?;
+    Ok((crypto, discovery))
+}
+
+fn new(config: &Config, output: Output) -> Result<(), Failure> {
+    let (crypto, discovery) = intervals(config)?;
     let mut secret = Zeroizing::new([0; 32]);
     SysRng.try_fill_bytes(secret.as_mut()).map_err(|reason| {
         Failure::failed(

@@ -148,8 +148,7 @@ impl Member {
 
     /// Whether it could be dialled: it has not left, and some address is known.
     pub fn is_dialable(&self) -> bool {
-        let has_target = !self.addresses.is_empty() || !self.hosts.is_empty();
-        has_target && !self.has_left()
+        !self.has_left() && (!self.addresses.is_empty() || !self.hosts.is_empty())
     }
 
     /// Where to dial, numeric addresses first.

@@ -35,6 +35,8 @@ use super::refused::Refused;
 const MAX_LINKS: usize = 4_096;
 /// Links with peers in one /24 or /56: identities cost nothing, addresses do (D27).
 const MAX_LINKS_PER_NETWORK: usize = MAX_LINKS / 4;
+/// How long a last frame may take before its link is closed.
+const LAST_WORD: Duration = Duration::from_millis(200);
 /// A clock difference worth telling people about although the epochs still fit.
 const NOTABLE_CLOCK_S: i64 = 60;
 
@@ -259,9 +261,19 @@ impl Net {
         }
     }
 
-    /// Closes a link now.
+    /// Closes a link now; one of an older start of its node only after it was told why.
     pub fn close(&self, link: LinkId, code: CloseCode) {
-        if let Some(link) = self.link(link) {
+        let Some(link) = self.link(link) else {
+            return;
+        };
+        if code == CloseCode::OldBoot {
+            // QUIC drops what is queued when it closes, and the frame before this is the only
+            // word the older process gets of its clone.
+            self.spawn(async move {
+                tokio::time::sleep(LAST_WORD).await;
+                link.close(code);
+            });
+        } else {
             link.close(code);
         }
     }

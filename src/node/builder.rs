@@ -62,6 +62,7 @@ pub struct NodeBuilder {
     data_dir: Option<PathBuf>,
     token: Option<TokenText>,
     found: bool,
+    intervals: Option<(Interval, Interval)>,
     name: Option<Name>,
     listen: Option<Vec<SocketAddr>>,
     advertise: Vec<HostPort>,
@@ -92,6 +93,12 @@ impl NodeBuilder {
     /// Whether a network may be founded when no token is known. Default no.
     pub fn found(mut self, yes: bool) -> Self {
         self.found = yes;
+        self
+    }
+
+    /// How often the keys of a network that is founded change: for dials, and for discovery.
+    pub fn intervals(mut self, crypto: Interval, discovery: Interval) -> Self {
+        self.intervals = Some((crypto, discovery));
         self
     }
 
@@ -334,7 +341,8 @@ impl NodeBuilder {
                 aws_lc_rs::rand::fill(seed.as_mut_slice()).map_err(|_| {
                     NodeError::new("refused", "the operating system gives no random numbers")
                 })?;
-                let (crypto, discovery) = (Interval::DEFAULT_CRYPTO, Interval::DEFAULT_DISCOVERY);
+                let default = (Interval::DEFAULT_CRYPTO, Interval::DEFAULT_DISCOVERY);
+                let (crypto, discovery) = self.intervals.unwrap_or(default);
                 let token = Token::new(Secret::new(*seed), crypto.seconds(), discovery.seconds());
                 TokenText::Native(token.map_err(|e| NodeError::new("usage", e.to_string()))?)
             }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use warren::mesh::addr::PeerAddr;
-use warren::mesh::brain::Dialled;
+use warren::mesh::brain::{Dialled, Input};
 
-use crate::world::{World, for_seeds, ms, secs};
+use crate::world::{Disk, World, for_seeds, ms, secs};
 
 #[test]
 fn an_unpinned_target_teaches_its_id_once_and_is_dialled_by_id_after_a_restart() {
@@ -16,10 +16,7 @@ fn an_unpinned_target_teaches_its_id_once_and_is_dialled_by_id_after_a_restart()
         world.dns.insert(at.clone(), addr);
         // All that is known of `a` is that name.
         world.nodes[a].advertise = false;
-        world.nodes[b].connect = vec![PeerAddr {
-            id: None,
-            at: at.clone(),
-        }];
+        world.nodes[b].connect = vec![PeerAddr { id: None, at }];
         world.start(b);
         world.run(secs(2));
         world.start(a);
@@ -273,5 +270,57 @@ fn silence_without_a_pinned_peer_asks_nobody() {
         world.run(secs(300));
         assert!(world.nodes[node].dials.len() > 5);
         assert!(world.nodes[node].searches.is_empty());
+    });
+}
+
+#[test]
+fn a_peer_that_refuses_proves_that_the_clock_is_right() {
+    for_seeds(2, |mut world| {
+        world.mesh(2);
+        world.until("whole", secs(2), World::whole);
+        world.partition(&[0]);
+        let dialled = Dialled::Node(world.id(1));
+        for _ in 0..60 {
+            world.run(secs(5));
+            let input = Input::DialFailed {
+                dialled: dialled.clone(),
+                silent: false,
+                reason: "refused".into(),
+            };
+            world.with(0, |brain, now, rng| brain.handle(now, rng, input));
+        }
+        assert!(world.nodes[0].searches.is_empty());
+        assert!(
+            !world.nodes[1].searches.is_empty(),
+            "the other hears nothing"
+        );
+    });
+}
+
+/// A node that lost its disk and its clock starts with a number below the one others know. They
+/// refuse it, once gave up dialling it for good, and must neither do that nor dial in a loop.
+#[test]
+fn a_node_refused_for_its_old_start_is_dialled_at_bounded_intervals() {
+    for_seeds(5, |mut world| {
+        world.mesh(2);
+        world.until("whole", secs(2), World::whole);
+        world.run(secs(1));
+        world.kill(1);
+        world.nodes[1].disk = Disk::default();
+        world.nodes[1].connect.clear();
+        world.nodes[1].behind = secs(3600);
+        // Node 0 knows the number, but no longer the signed word that would stop node 1.
+        world.restart(0);
+        world.run(secs(5));
+        world.start(1);
+        let before = world.nodes[0].dials.len();
+        world.run(secs(300));
+        assert!(world.refused(0, "old_boot") > 1 && !world.sees(0, 1));
+        let dials = world.nodes[0].dials.len() - before;
+        assert!((10..60).contains(&dials), "{dials} dials in five minutes");
+        world.kill(1);
+        world.nodes[1].behind = secs(0);
+        world.start(1);
+        world.until("taken in", secs(25), World::whole);
     });
 }

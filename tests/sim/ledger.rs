@@ -102,7 +102,7 @@ fn when_a_partition_heals_what_both_sides_wrote_is_everywhere() {
 
 #[test]
 fn two_nodes_that_cannot_reach_each_other_share_writes_through_others() {
-    for_seeds(20, |mut world| {
+    for_seeds(4, |mut world| {
         for node in 0..12 {
             world.machine();
             if node > 0 {

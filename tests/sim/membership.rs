@@ -8,7 +8,7 @@ use crate::world::{NETWORK, World, for_seeds, ms, secs};
 
 #[test]
 fn three_nodes_joined_through_one_know_each_other_over_one_link_per_pair() {
-    for_seeds(30, |mut world| {
+    for_seeds(20, |mut world| {
         world.mesh(3);
         world.until("whole", secs(2), World::whole);
         world.run(secs(30));
@@ -36,10 +36,13 @@ fn simultaneous_dials_leave_both_ends_with_the_same_link() {
             world.run(secs(10));
             assert_eq!(world.kept(a, b), kept, "the choice did not last");
             assert_eq!(world.best(a, b), world.best(b, a));
+            // Whichever link goes, the other was up by then.
+            let down = |(_, what): &(_, What)| matches!(what, What::NodeDown { .. });
+            assert!(!world.nodes.iter().any(|node| node.events.iter().any(down)));
         });
     }
     for_seeds(20, |mut world| {
-        world.net.latency = (ms(20), ms(60));
+        world.net.latency = (ms(20), ms(300));
         let (a, b) = (world.machine(), world.machine());
         world.nodes[a].connect = vec![world.pinned(b)];
         world.nodes[b].connect = vec![world.pinned(a)];
@@ -48,6 +51,8 @@ fn simultaneous_dials_leave_both_ends_with_the_same_link() {
         world.until("one link", secs(8), World::whole);
         world.run(secs(5));
         assert!(world.whole());
+        let down = |(_, what): &(_, What)| matches!(what, What::NodeDown { .. });
+        assert!(!world.nodes.iter().any(|node| node.events.iter().any(down)));
         assert!(world.stats.retired > 0, "the dials did not cross");
     });
 }
@@ -156,7 +161,7 @@ fn a_death_right_after_an_own_sleep_is_noticed_in_time() {
         world.freeze(1);
         world.run(ms(2000));
         world.thaw(1);
-        world.run(ms(50));
+        world.run(ms(1));
         world.kill(2);
         world.until("gone", secs(3), |w| !w.sees(1, 2) && !w.sees(0, 2));
     });
@@ -222,7 +227,7 @@ fn a_leave_takes_effect_at_once_and_gossip_never_takes_it_back() {
 
 #[test]
 fn a_restarted_node_replaces_its_old_links_at_once_and_its_old_live_entries_are_void() {
-    for_seeds(30, |mut world| {
+    for_seeds(20, |mut world| {
         world.mesh(5);
         world.until("whole", secs(2), World::whole);
         world.expose(2, "federated", true);
@@ -281,4 +286,28 @@ fn an_old_link_is_replaced_without_a_gap() {
         let down = |(_, what): &(_, What)| matches!(what, What::NodeDown { .. });
         assert!(!world.nodes[0].events.iter().any(down));
     });
+}
+
+/// A retired link takes no new work, so a node that has no other must dial.
+#[test]
+fn a_retired_link_that_is_left_alone_gets_a_successor() {
+    let bit = std::cell::Cell::new(0);
+    for_seeds(20, |mut world| {
+        world.net.latency = (ms(20), ms(60));
+        world.net.tunnel = secs(120);
+        let (a, b) = (world.machine(), world.machine());
+        world.nodes[a].connect = vec![world.pinned(b)];
+        world.nodes[b].connect = vec![world.pinned(a)];
+        world.start(a);
+        world.start(b);
+        world.until("one link", secs(8), World::whole);
+        world.run(secs(1));
+        let kept = world.kept(a, b)[0];
+        world.close(kept, a);
+        world.run(ms(1));
+        bit.set(bit.get() + u32::from(world.sees(a, b)));
+        world.until("a new one", secs(2), World::whole);
+        assert_ne!(world.kept(a, b), [kept]);
+    });
+    assert!(bit.get() > 10, "no retired link was left");
 }

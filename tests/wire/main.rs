@@ -20,3 +20,4 @@ mod rig;
 mod rotation;
 mod silence;
 mod skew;
+mod vectors;

@@ -1,11 +1,11 @@
-//! Links: which one of two stays, who is alive, whom to dial.
+//! Links: which one of two stays, and who is alive.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::Rng;
 
-use super::{Brain, Dialled, Effect, MAX_DIALS, MAX_MEMBERS, Save, Timing};
+use super::{Brain, Dialled, Effect, MAX_MEMBERS, Save, Timing};
 use crate::mesh::close::CloseCode;
 use crate::mesh::entry::{Alive, LifeState};
 use crate::mesh::event::What;
@@ -32,8 +32,6 @@ const OWN_SLEEP: Duration = Duration::from_secs(1);
 /// Links with one peer: one in use, one that replaces it, and retired ones whose tunnels go on.
 /// A member that dials without end holds no more than this of what all members share.
 const MAX_LINKS_PER_PEER: usize = 16;
-/// Between two searches for a wrong clock (A9).
-const SEARCH_EVERY: Duration = Duration::from_secs(3600);
 
 /// A connection whose Hello was checked on both sides.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +86,7 @@ impl Link {
     }
 
     /// From when on this node should dial a link beside this one; `None`: the peer will.
-    fn renew_at(&self, timing: &Timing) -> Option<Duration> {
+    pub(super) fn renew_at(&self, timing: &Timing) -> Option<Duration> {
         match (self.retired, self.dialled_by_me) {
             (true, _) => Some(Duration::ZERO),
             (false, true) => Some(self.since + timing.redial_after),
@@ -98,17 +96,17 @@ impl Link {
 }
 
 impl Brain {
-    pub(super) fn link_up(&mut self, now: Now, rng: &mut impl Rng, up: LinkUp) {
+    pub(super) fn link_up(&mut self, now: Now, rng: &mut impl Rng, up: &LinkUp) {
         if let Some(Dialled::Host(at)) = &up.dialled {
             for target in self.unpinned.iter_mut().filter(|target| target.at == *at) {
                 target.id = Some(up.peer);
                 target.backoff.dialling = false;
             }
         }
-        self.dial_ended(&up);
+        self.dial_ended(up);
         let known_boot = self.members.get(&up.peer).map_or(0, Member::boot);
         if up.alive.boot < known_boot {
-            self.refuse_old_boot(now, rng, &up);
+            self.refuse_old_boot(now, rng, up);
             return;
         }
         self.close_links_before(now, up.peer, up.alive.boot);
@@ -321,7 +319,7 @@ impl Brain {
             .map_or(Duration::ZERO, |at| now.mono.saturating_sub(at.max(awake)));
         if late > OWN_SLEEP {
             for link in self.links.values_mut() {
-                link.heard = (link.heard + late).min(now.mono);
+                link.heard += late;
             }
         }
     }
@@ -353,127 +351,6 @@ impl Brain {
             });
             self.link_down(now, link, &reason);
         }
-    }
-
-    pub(super) fn dial_failed(
-        &mut self,
-        now: Now,
-        rng: &mut impl Rng,
-        dialled: &Dialled,
-        silent: bool,
-        _reason: &str,
-    ) {
-        match dialled {
-            Dialled::Node(id) => {
-                if let Some(member) = self.members.get_mut(id) {
-                    member.backoff.failed(now.mono, rng);
-                }
-            }
-            Dialled::Host(at) => {
-                for target in self.unpinned.iter_mut().filter(|target| target.at == *at) {
-                    target.backoff.failed(now.mono, rng);
-                }
-            }
-        }
-        if !silent {
-            // Somebody answered, if only with a refusal: this node's knock was good.
-            self.silent_since = None;
-        } else if self.links.is_empty() && self.silent_since.is_none() {
-            self.silent_since = Some(now.mono);
-        }
-        self.search_clock(now);
-    }
-
-    /// After a while of silence from everybody, asks whether this node's own clock is wrong.
-    pub(super) fn search_clock(&mut self, now: Now) {
-        let silent_for = self
-            .silent_since
-            .map(|since| now.mono.saturating_sub(since));
-        let due = silent_for.is_some_and(|silent| silent >= self.silence_window);
-        if !due || now.mono < self.next_search {
-            return;
-        }
-        let pinned = self
-            .members
-            .values()
-            .filter(|member| member.is_dialable() && member.links.is_empty());
-        if let Some(member) = pinned.max_by_key(|member| member.last_seen_ms) {
-            let (peer, targets) = (member.id, member.targets());
-            self.next_search = now.mono + SEARCH_EVERY;
-            self.effects
-                .push_back(Effect::SearchClock { peer, targets });
-        }
-    }
-
-    /// When to dial `member`: it has no link, or none that will do for much longer.
-    fn dial_due_at(&self, member: &Member) -> Option<Duration> {
-        let mut due = member
-            .backoff
-            .due_at()
-            .filter(|_| member.is_dialable() && self.alive.state == LifeState::Alive)?;
-        for link in member.links.iter().filter_map(|link| self.links.get(link)) {
-            due = due.max(link.renew_at(&self.timing)?);
-        }
-        Some(due)
-    }
-
-    fn dial_room(&self) -> usize {
-        let dialling = self.members.values().filter(|m| m.backoff.dialling);
-        MAX_DIALS.saturating_sub(dialling.count())
-    }
-
-    /// When the next dial can start. Without room, the end of a dial comes first: a timer for
-    /// what must wait would only spin.
-    pub(super) fn next_dial(&self) -> Option<Duration> {
-        let room = self.dial_room() > 0;
-        let members = self.members.values().filter(|_| room);
-        let pinned = members.filter_map(|member| self.dial_due_at(member)).min();
-        let leaving = self.alive.state == LifeState::Leave;
-        let open = self.unpinned.iter();
-        let open = open.filter(|target| target.id.is_none() && !leaving);
-        let hosts = open.filter_map(|target| target.backoff.due_at()).min();
-        pinned.into_iter().chain(hosts).min()
-    }
-
-    pub(super) fn start_dials(&mut self, now: Now) {
-        if self.alive.state == LifeState::Leave {
-            return;
-        }
-        // Who waits longest is first, and who was met before is before who was only heard of:
-        // neither the order of ids nor made-up members can keep one node waiting for ever.
-        let due = self.members.values().filter_map(|member| {
-            let at = self.dial_due_at(member).filter(|at| *at <= now.mono)?;
-            Some((member.last_seen_ms == 0, at, member.id))
-        });
-        let mut due: Vec<(bool, Duration, NodeId)> = due.collect();
-        due.sort_unstable();
-        due.truncate(self.dial_room());
-        for (_, _, peer) in due {
-            self.dial_member(peer);
-        }
-        let open = self
-            .unpinned
-            .iter_mut()
-            .filter(|target| target.id.is_none());
-        for target in open.filter(|target| target.backoff.due(now.mono)) {
-            target.backoff.dialling = true;
-            self.effects.push_back(Effect::Dial {
-                dialled: Dialled::Host(target.at.clone()),
-                targets: vec![target.at.clone()],
-            });
-        }
-    }
-
-    fn dial_member(&mut self, peer: NodeId) {
-        let Some(member) = self.members.get_mut(&peer) else {
-            return;
-        };
-        member.backoff.dialling = true;
-        let targets = member.targets();
-        self.effects.push_back(Effect::Dial {
-            dialled: Dialled::Node(peer),
-            targets,
-        });
     }
 
     pub(super) fn save_peer(&mut self, peer: NodeId) {

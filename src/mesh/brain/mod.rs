@@ -9,6 +9,7 @@
 //! life by its own links alone: [`Timing::silence_is_death`] after the last byte, a member is
 //! offline.
 
+mod dials;
 mod links;
 mod spread;
 mod views;
@@ -38,8 +39,6 @@ pub use links::LinkUp;
 /// Most members kept. A token holder can mint identities without end; beyond this, nodes that
 /// are only heard of are ignored.
 pub const MAX_MEMBERS: usize = 20_000;
-/// Dials under way at once.
-const MAX_DIALS: usize = 16;
 
 /// When things happen on links.
 #[derive(Clone, Copy, Debug)]
@@ -241,7 +240,7 @@ impl Brain {
             record: setup.record,
             live_version: 0,
             timing: setup.timing,
-            ledger: Ledger::new(setup.network),
+            ledger: Ledger::new(setup.network, me),
             members: BTreeMap::new(),
             links: BTreeMap::new(),
             unpinned: Vec::new(),
@@ -275,67 +274,11 @@ impl Brain {
         brain
     }
 
-    fn remember(&mut self, peer: KnownPeer) {
-        if peer.id == self.me {
-            return;
-        }
-        for at in &peer.learnt_at {
-            self.unpinned.push(Unpinned {
-                at: at.clone(),
-                backoff: Backoff::default(),
-                id: Some(peer.id),
-            });
-        }
-        let mut member = Member::new(peer.id);
-        member.name = peer.name;
-        member.addresses = peer.addresses;
-        member.last_seen_ms = peer.last_seen_ms;
-        member.min_boot = peer.boot;
-        // It may advertise no address at all: where it was learnt is where it is found again.
-        member.hosts = peer.learnt_at;
-        self.members.insert(peer.id, member);
-    }
-
-    /// Adds a node to dial: from the token, a flag, or a beacon.
-    pub fn add_target(&mut self, peer: PeerAddr) {
-        match peer.id {
-            Some(id) if id == self.me => {}
-            Some(id) => {
-                let member = self.members.entry(id).or_insert_with(|| Member::new(id));
-                match peer.at.socket_addr() {
-                    Some(addr) => {
-                        member.learn(&[addr]);
-                    }
-                    None if !member.hosts.contains(&peer.at) => member.hosts.push(peer.at),
-                    None => {}
-                }
-            }
-            None => {
-                if let Some(known) = self.unpinned.iter().find(|known| known.at == peer.at) {
-                    // Learnt in an earlier start: pinned, never asked by address again (A3).
-                    if let Some(id) = known.id {
-                        self.add_target(PeerAddr {
-                            id: Some(id),
-                            at: peer.at,
-                        });
-                    }
-                } else {
-                    let backoff = Backoff::default();
-                    self.unpinned.push(Unpinned {
-                        at: peer.at,
-                        backoff,
-                        id: None,
-                    });
-                }
-            }
-        }
-    }
-
     /// Takes in what happened.
     pub fn handle(&mut self, now: Now, rng: &mut impl Rng, input: Input) {
         self.forgive_own_sleep(now);
         match input {
-            Input::LinkUp(up) => self.link_up(now, rng, up),
+            Input::LinkUp(up) => self.link_up(now, rng, &up),
             Input::LinkDown { link, reason } => self.link_down(now, link, &reason),
             Input::Heard { link, rtt } => self.heard(now, link, Some(rtt)),
             Input::Frame { link, frame } => {
