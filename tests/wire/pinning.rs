@@ -146,7 +146,7 @@ async fn a_hello_proof_holds_for_one_side_of_one_connection_of_one_epoch() {
     .await;
     go("another id", &|input, _| input.dialler = identity(8).id()).await;
     go("another connection's exporter", &|input, _| {
-        input.ekm = other.ekm
+        input.ekm = other.ekm;
     })
     .await;
     go("another connection's proof", &|input, _| *input = other).await;

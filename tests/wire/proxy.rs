@@ -1,6 +1,7 @@
 //! A UDP proxy between a dialler and a node: it captures, delays, or swallows, and keeps order.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -90,27 +91,32 @@ impl Proxy {
 
 async fn run(front: Arc<UdpSocket>, node: SocketAddr, delay: Duration, shared: Arc<Shared>) {
     let mut tasks = JoinSet::new();
-    let mut diallers: HashMap<SocketAddr, (Arc<UdpSocket>, Later)> = HashMap::new();
+    let mut diallers: HashMap<SocketAddr, Later> = HashMap::new();
     let mut buffer = vec![0; 65_536];
     while let Ok((len, from)) = front.recv_from(&mut buffer).await {
-        if !diallers.contains_key(&from) {
-            let back = Arc::new(UdpSocket::bind(LOOPBACK).await.unwrap());
-            let forth = later(&mut tasks, Arc::clone(&back), node, delay);
-            let answers = later(&mut tasks, Arc::clone(&front), from, delay);
-            let (socket, shared) = (Arc::clone(&back), Arc::clone(&shared));
-            tasks.spawn(async move {
-                let mut buffer = vec![0; 65_536];
-                while let Ok(len) = socket.recv(&mut buffer).await {
-                    shared.note(Way::ToDialler, &buffer[..len]);
-                    if !shared.deaf.load(Ordering::Relaxed) {
-                        answers.send(&buffer[..len]);
-                    }
-                }
-            });
-            diallers.insert(from, (back, forth));
-        }
+        let forth = match diallers.entry(from) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let back = Arc::new(UdpSocket::bind(LOOPBACK).await.unwrap());
+                let forth = later(&mut tasks, Arc::clone(&back), node, delay);
+                let answers = later(&mut tasks, Arc::clone(&front), from, delay);
+                tasks.spawn(listen(back, answers, Arc::clone(&shared)));
+                new.insert(forth)
+            }
+        };
         shared.note(Way::ToNode, &buffer[..len]);
-        diallers[&from].1.send(&buffer[..len]);
+        forth.send(&buffer[..len]);
+    }
+}
+
+/// The way back to one dialler.
+async fn listen(socket: Arc<UdpSocket>, answers: Later, shared: Arc<Shared>) {
+    let mut buffer = vec![0; 65_536];
+    while let Ok(len) = socket.recv(&mut buffer).await {
+        shared.note(Way::ToDialler, &buffer[..len]);
+        if !shared.deaf.load(Ordering::Relaxed) {
+            answers.send(&buffer[..len]);
+        }
     }
 }
 
