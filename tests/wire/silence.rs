@@ -367,3 +367,57 @@ async fn a_capture_played_back_epochs_later_gets_nothing() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
+
+/// A closed endpoint of QUIC refuses new connections aloud; a used knock is none to it.
+#[tokio::test]
+async fn a_replay_at_a_closing_endpoint_gets_nothing() {
+    let (puppet, answerer) = (Puppet::new(9, &token(CALM)), Puppet::new(8, &token(CALM)));
+    let proxy = Proxy::start(answerer.addr(), Duration::ZERO).await;
+    let (connecting, knock) = puppet.connecting(answerer.id(), proxy.addr);
+    let incoming = answerer.endpoint.accept().await.unwrap();
+    let now = answerer.clock.now().mono;
+    assert!(answerer.gate.lock().reserve(now, &knock));
+    let (dialled, accepted) = tokio::join!(connecting, incoming.accept().unwrap());
+    let (dialled, _accepted) = (dialled.unwrap(), accepted.unwrap());
+    answerer.endpoint.close(0_u32.into(), b"");
+    dialled.closed().await;
+
+    let outsider = UdpSocket::bind(LOOPBACK).unwrap();
+    for _ in 0..20 {
+        outsider.send_to(&proxy.first(), answerer.addr()).unwrap();
+    }
+    // The endpoint works on: what was sent to it before is through when this is.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    outsider.set_nonblocking(true).unwrap();
+    assert!(outsider.recv_from(&mut [0; 2048]).is_err());
+}
+
+/// Who has said that it leaves answers no dial, not even a member's, while its last work ends.
+#[tokio::test]
+async fn a_node_that_leaves_is_silent_to_new_dials_and_finishes_its_work() {
+    let a = start(1, With::default()).await;
+    expose(&a, "echo", echo().await).await;
+    let pin = [a.pinned()];
+    let with = With {
+        connect: &pin,
+        ..With::default()
+    };
+    let b = start(2, with).await;
+    let ingress = ingress(&b, "echo").await;
+    let mut tcp = TcpStream::connect(ingress).await.unwrap();
+    round_trip(&mut tcp, b"before").await.unwrap();
+    let proxy = Proxy::start(a.addr(), Duration::ZERO).await;
+    let leaving = tokio::spawn({
+        let node = a.node.clone();
+        async move { node.shutdown(false).await }
+    });
+    until("the departure is known", || !b.sees(&a)).await;
+    let puppet = Puppet::new(9, &token(CALM));
+    let (connecting, _) = puppet.connecting(a.id(), proxy.addr);
+    let dial = tokio::time::timeout(Duration::from_secs(1), connecting);
+    assert!(dial.await.is_err());
+    assert!(proxy.went(Way::ToDialler).is_empty());
+    round_trip(&mut tcp, b"after").await.unwrap();
+    drop(tcp);
+    leaving.await.unwrap();
+}
