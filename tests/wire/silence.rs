@@ -381,6 +381,8 @@ async fn a_replay_at_a_closing_endpoint_gets_nothing() {
     let (dialled, _accepted) = (dialled.unwrap(), accepted.unwrap());
     answerer.endpoint.close(0_u32.into(), b"");
     dialled.closed().await;
+    // Until then the old connection takes the replay in.
+    answerer.endpoint.wait_idle().await;
 
     let outsider = UdpSocket::bind(LOOPBACK).unwrap();
     for _ in 0..20 {
