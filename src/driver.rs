@@ -42,7 +42,8 @@ const IDLE: Duration = Duration::from_secs(3_600);
 const PING_LIMIT: Duration = Duration::from_secs(5);
 /// Pings of people under way at once.
 const MAX_PINGS: usize = 1_024;
-/// Problems shown at once: there can be one per peer, and identities cost nothing.
+/// Problems with single peers shown at once: identities cost nothing, and must not hide the
+/// problems of this node.
 const MAX_PROBLEMS: usize = 64;
 
 /// Why a write to the ledger failed. Nothing was changed.
@@ -681,7 +682,9 @@ impl Turn {
         let text = message.to_owned();
         let before = {
             let problems = &mut lock(&self.shown).problems;
-            if problems.len() >= MAX_PROBLEMS && !problems.contains_key(code) {
+            let of_one = |code: &str| code.contains(' ');
+            let full = problems.keys().filter(|code| of_one(code)).count() >= MAX_PROBLEMS;
+            if full && of_one(code) && !problems.contains_key(code) {
                 return;
             }
             problems.insert(code.to_owned(), text)

@@ -134,7 +134,7 @@ async fn a_tunnel_on_the_losing_connection_finishes() {
 async fn a_transfer_outlives_the_renewal_of_its_link() {
     let soon = |builder: warren::NodeBuilder| {
         builder.timing(Timing {
-            redial_after: Duration::from_secs(2),
+            redial_after: Duration::from_secs(1),
             ..Timing::default()
         })
     };
@@ -151,7 +151,7 @@ async fn a_transfer_outlives_the_renewal_of_its_link() {
     let mut events = b.events();
     let ingress = ingress(&b, "echo").await;
     let mut tcp = TcpStream::connect(ingress).await.unwrap();
-    for n in 0..160_u32 {
+    for n in 0..80_u32 {
         round_trip(&mut tcp, &[n as u8; 2000]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -160,7 +160,7 @@ async fn a_transfer_outlives_the_renewal_of_its_link() {
         .filter(|bytes| bytes[0] & 0xf0 == 0xc0 && bytes[5] == 20)
         .map(|bytes| bytes[6..26].to_vec())
         .collect();
-    println!("{} connections in 8 s", dials.len());
+    println!("{} connections in 4 s", dials.len());
     assert!(dials.len() >= 3, "redial_after had no effect");
     assert_eq!(downs(&mut events), []);
 }

@@ -13,7 +13,7 @@ use crate::puppet::{Puppet, closed_with};
 use crate::rig::*;
 
 /// Dials that meet silence end after one and a half of these.
-const SHORT: u32 = 4;
+const SHORT: u32 = 2;
 
 fn short<'a>(connect: &'a [String]) -> With<'a> {
     With {

@@ -44,7 +44,7 @@ async fn one_epoch_apart_joins() {
 #[tokio::test]
 async fn two_epochs_apart_do_not_join() {
     let (behind, ahead) = tokio::join!(pair(-2, INTERVAL), pair(2, INTERVAL));
-    never_within("they joined", Duration::from_secs(6), || {
+    never_within("they joined", Duration::from_secs(4), || {
         let joined = |(a, b, _): &(Daemon, Daemon, Proxy)| a.sees(b) || b.sees(a);
         joined(&behind) || joined(&ahead)
     })
