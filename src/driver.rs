@@ -658,6 +658,8 @@ impl Turn {
             Health::Healthy => {
                 if lock(&self.shown).problems.remove("store").is_some() {
                     tracing::info!("the store takes writes again");
+                    let code = "store".to_owned();
+                    self.tell(What::Resolved { code });
                 }
             }
             Health::Failing { reason } => self.problem("store", reason),

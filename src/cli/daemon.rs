@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use warren::api::shapes::RoleSpec;
 use warren::mesh::keys::NetworkKeys;
@@ -42,7 +43,8 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     let mut signals = Signals::new()?;
     let mut supervisor = Supervisor::new();
     let token = token(config)?;
-    let is_new = token.is_none() && !config.data_dir.join(TOKEN_FILE).exists();
+    let is_first = !config.data_dir.join(TOKEN_FILE).exists();
+    let is_new = token.is_none() && is_first;
     if is_new && !plan.found {
         return Err(no_token(config));
     }
@@ -55,7 +57,11 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
         asked = signals.next() => return Ok(asked.exit_code()),
     };
     if let Err(refused) = take_roles(&node, config, plan.role).await {
-        node.abort().await;
+        // Nobody was told of a network founded or joined by a start that failed.
+        match is_first {
+            true => node.shutdown(true).await,
+            false => node.abort().await,
+        }
         return Err(refused.into());
     }
     let status = node.status();
@@ -283,6 +289,7 @@ async fn stay(
     exit_with_stdin: bool,
 ) -> Result<u8, Failure> {
     let mut view = node.watch();
+    let mut events = node.events();
     let mut orphaned = exit_with_stdin.then(stdin_closed);
     let end = loop {
         tokio::select! {
@@ -292,6 +299,10 @@ async fn stay(
             changed = view.changed() => match changed {
                 Ok(()) => supervisor.status(&node.status()),
                 Err(_) => break End::Stopped,
+            },
+            event = events.recv() => match event {
+                Ok(_) | Err(RecvError::Lagged(_)) => supervisor.status(&node.status()),
+                Err(RecvError::Closed) => break End::Stopped,
             },
             never = supervisor.keep_alive() => never,
         }

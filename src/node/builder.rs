@@ -227,6 +227,18 @@ impl NodeBuilder {
             &store,
             events,
         )?;
+        let opened = self.open_doors(dir).await.and_then(|doors| {
+            // Last of all: a start that fails leaves no token behind.
+            files::save_token(dir, &token.to_text()).map_err(store_error)?;
+            Ok(doors)
+        });
+        let (http, admin) = match opened {
+            Ok(doors) => doors,
+            Err(error) => {
+                net.shutdown(Duration::ZERO).await;
+                return Err(error);
+            }
+        };
         let advertise = self.advertised(&net).await;
         gate.lock().set_own(advertise.clone());
         let connect = token
@@ -264,13 +276,6 @@ impl NodeBuilder {
         let tasks = TaskTracker::new();
         tasks.spawn(running);
 
-        let http = match self.bind_http().await {
-            Ok(http) => http,
-            Err(error) => {
-                net.shutdown(Duration::ZERO).await;
-                return Err(error);
-            }
-        };
         let node = Node {
             inner: Arc::new(Inner {
                 id,
@@ -299,15 +304,7 @@ impl NodeBuilder {
                 api_tasks: TaskTracker::new(),
             }),
         };
-        if self.admin_socket {
-            let socket = AdminSocket::bind(dir);
-            let socket = match socket {
-                Ok(socket) => socket,
-                Err(error) => {
-                    node.abort().await;
-                    return Err(NodeError::new("in_use", error.to_string()));
-                }
-            };
+        if let Some(socket) = admin {
             node.serve_admin(socket);
         }
         if let Some(listener) = http {
@@ -318,7 +315,7 @@ impl NodeBuilder {
         Ok(node)
     }
 
-    /// The token given, else the stored one, else a new network's. It is stored.
+    /// The token given, else the stored one, else a new network's. It is not stored yet.
     async fn resolve_token(&self, dir: &Path) -> Result<Token, NodeError> {
         let stored = files::load_token(dir).map_err(store_error)?;
         let text = match (&self.token, &stored) {
@@ -359,7 +356,6 @@ impl NodeBuilder {
                 ));
             }
         }
-        files::save_token(dir, &token.to_text()).map_err(store_error)?;
         Ok(token)
     }
 
@@ -426,6 +422,21 @@ impl NodeBuilder {
         }
         all.truncate(MAX_ADDRESSES);
         all
+    }
+
+    /// What local clients come in by: bound, not served yet.
+    async fn open_doors(
+        &self,
+        dir: &Path,
+    ) -> Result<(Option<tokio::net::TcpListener>, Option<AdminSocket>), NodeError> {
+        let http = self.bind_http().await?;
+        if !self.admin_socket {
+            return Ok((http, None));
+        }
+        match AdminSocket::bind(dir) {
+            Ok(socket) => Ok((http, Some(socket))),
+            Err(error) => Err(NodeError::new("in_use", error.to_string())),
+        }
     }
 
     async fn bind_http(&self) -> Result<Option<tokio::net::TcpListener>, NodeError> {

@@ -333,5 +333,5 @@ fn ingress_error(error: &IngressError) -> NodeError {
         IngressError::Mode(_) | IngressError::Tls(_) => "usage",
         _ => "in_use",
     };
-    NodeError::new(code, error.to_string())
+    NodeError::new(code, error.to_string()).with_hint(error.hint())
 }
