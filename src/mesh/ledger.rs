@@ -74,6 +74,10 @@ struct Stored {
 /// The map.
 pub struct Ledger {
     network: NetworkId,
+    me: NodeId,
+    /// In which order authors were first seen.
+    seen: BTreeMap<NodeId, u64>,
+    authors: u64,
     slots: BTreeMap<Slot, Stored>,
     by_id: HashMap<EntryId, Slot>,
     quotas: BTreeMap<(NodeId, Class), Quota>,
@@ -83,10 +87,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger of `network`.
-    pub fn new(network: NetworkId) -> Self {
+    /// An empty ledger of `network`, kept by `me`.
+    pub fn new(network: NetworkId, me: NodeId) -> Self {
         Self {
             network,
+            me,
+            seen: BTreeMap::new(),
+            authors: 0,
             slots: BTreeMap::new(),
             by_id: HashMap::new(),
             quotas: BTreeMap::new(),
@@ -225,14 +232,49 @@ impl Ledger {
             freed = wanted - bytes;
         }
         let count = self.slots.len() + is_new - evicted.len();
-        if count > MAX_ENTRIES || self.bytes - old - freed + cost(entry) > MAX_BYTES {
-            return Merge::Refused(Refusal::Full);
+        let bytes = self.bytes - old - freed + cost(entry);
+        match self.make_room(entry.slot.author, count, bytes) {
+            Some(newcomers) => {
+                evicted.extend(newcomers);
+                Merge::Taken { evicted }
+            }
+            None => Merge::Refused(Refusal::Full),
         }
-        Merge::Taken { evicted }
+    }
+
+    /// What to give up so that `count` entries of `bytes` fit: whole authors, youngest first-seen
+    /// first, never this node (C22). `None` if the writer would be the next to go itself.
+    fn make_room(&self, writer: NodeId, mut count: usize, mut bytes: usize) -> Option<Vec<Slot>> {
+        let mut evicted = Vec::new();
+        if count <= MAX_ENTRIES && bytes <= MAX_BYTES {
+            return Some(evicted);
+        }
+        let rank = |author: &NodeId| self.seen.get(author).copied().unwrap_or(u64::MAX);
+        let mut authors: Vec<NodeId> = self.quotas.keys().map(|(author, _)| *author).collect();
+        authors.dedup();
+        authors.sort_by_key(|author| std::cmp::Reverse(rank(author)));
+        for author in authors.into_iter().filter(|author| *author != self.me) {
+            if writer != self.me && rank(&author) <= rank(&writer) {
+                return None;
+            }
+            for class in [Class::Live, Class::Durable] {
+                let quota = self.quotas.get(&(author, class));
+                for (_, slot) in quota.into_iter().flat_map(|quota| &quota.by_version) {
+                    count -= 1;
+                    bytes -= self.slots.get(slot).map_or(0, |stored| cost(&stored.entry));
+                    evicted.push(slot.clone());
+                }
+            }
+            if count <= MAX_ENTRIES && bytes <= MAX_BYTES {
+                return Some(evicted);
+            }
+        }
+        None
     }
 
     fn store(&mut self, entry: Entry) {
         let id = entry.id(self.network);
+        self.note_author(entry.slot.author);
         let quota = self
             .quotas
             .entry((entry.slot.author, entry.slot.class))
@@ -242,6 +284,22 @@ impl Ledger {
         self.bytes += cost(&entry);
         self.by_id.insert(id, entry.slot.clone());
         self.slots.insert(entry.slot.clone(), Stored { entry, id });
+    }
+
+    /// Remembers when an author was first seen, also while it keeps nothing: a restart must not
+    /// make it the youngest. Identities cost a member nothing, so those without entries go when
+    /// there are too many.
+    fn note_author(&mut self, author: NodeId) {
+        self.authors += 1;
+        self.seen.entry(author).or_insert(self.authors);
+        if self.seen.len() > 2 * MAX_ENTRIES {
+            let quotas = &self.quotas;
+            self.seen.retain(|author, _| {
+                let any = [Class::Live, Class::Durable];
+                any.iter()
+                    .any(|class| quotas.contains_key(&(*author, *class)))
+            });
+        }
     }
 
     fn drop_slot(&mut self, slot: &Slot) {
@@ -316,160 +374,4 @@ fn cost(entry: &Entry) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::mesh::entry::Draft;
-    use crate::mesh::id::Identity;
-
-    const NETWORK: NetworkId = NetworkId([5; 16]);
-    const NOW: Now = Now {
-        mono: Duration::ZERO,
-        unix_ms: 1_000_000,
-    };
-
-    fn entry(author: u8, key: &str, version: u64, value: &[u8], deleted: bool) -> Entry {
-        let draft = Draft {
-            bucket: "b".parse().unwrap(),
-            key: key.into(),
-            class: Class::Durable,
-            version,
-            boot: 0,
-            deleted,
-            value: if deleted { vec![] } else { value.to_vec() },
-        };
-        Entry::sign(NETWORK, &Identity::from_seed(&[author; 32]), draft).unwrap()
-    }
-
-    fn live(author: u8, boot: u64, version: u64) -> Entry {
-        let draft = Draft {
-            bucket: "federated".parse().unwrap(),
-            key: "k".into(),
-            class: Class::Live,
-            version,
-            boot,
-            deleted: false,
-            value: b"{}".to_vec(),
-        };
-        Entry::sign(NETWORK, &Identity::from_seed(&[author; 32]), draft).unwrap()
-    }
-
-    proptest! {
-        /// Any order, any repetition: the same map, even where an author equivocates.
-        #[test]
-        fn merge_is_commutative_and_idempotent(
-            picks in prop::collection::vec((0u8..3, 0u8..3, 0u64..4, 0u8..3, any::<bool>()), 1..24),
-            order in any::<prop::sample::Index>(),
-        ) {
-            let entries: Vec<_> = picks
-                .iter()
-                .map(|&(a, k, v, x, d)| entry(a + 1, &format!("k{k}"), v, &[x], d))
-                .collect();
-            let mut forward = Ledger::new(NETWORK);
-            let mut rotated = Ledger::new(NETWORK);
-            for e in &entries { forward.merge(e.clone(), NOW); }
-            let cut = order.index(entries.len());
-            for e in entries[cut..].iter().chain(&entries).rev() { rotated.merge(e.clone(), NOW); }
-            let list = |ledger: &Ledger| ledger.entries().cloned().collect::<Vec<_>>();
-            prop_assert_eq!(list(&forward), list(&rotated));
-            prop_assert_eq!(forward.bytes, rotated.bytes);
-        }
-    }
-
-    #[test]
-    fn concurrent_writes_of_two_authors_both_survive() {
-        let mut ledger = Ledger::new(NETWORK);
-        ledger.merge(entry(1, "k", 1, b"a", false), NOW);
-        ledger.merge(entry(2, "k", 1, b"b", false), NOW);
-        assert_eq!(ledger.bucket(&"b".parse().unwrap()).count(), 2);
-    }
-
-    #[test]
-    fn live_entries_are_void_outside_their_boot() {
-        let mut ledger = Ledger::new(NETWORK);
-        let author = Identity::from_seed(&[1; 32]).id();
-        assert_eq!(
-            ledger.merge(live(1, 7, 1), NOW),
-            Merge::Refused(Refusal::Boot)
-        );
-        ledger.set_boot(author, 7);
-        assert!(matches!(
-            ledger.merge(live(1, 7, 1), NOW),
-            Merge::Taken { .. }
-        ));
-        assert_eq!(ledger.set_boot(author, 8).len(), 1);
-        assert!(ledger.is_empty());
-        assert_eq!(
-            ledger.merge(live(1, 7, 2), NOW),
-            Merge::Refused(Refusal::Boot)
-        );
-    }
-
-    #[test]
-    fn a_version_from_the_future_is_refused_and_does_not_move_the_clock() {
-        let mut ledger = Ledger::new(NETWORK);
-        let far = (NOW.unix_ms + MAX_AHEAD_MS + 1) * VERSIONS_PER_MS;
-        assert_eq!(
-            ledger.merge(entry(1, "k", far, b"x", false), NOW),
-            Merge::Refused(Refusal::Future)
-        );
-        assert!(ledger.next_version(NOW) < far);
-    }
-
-    #[test]
-    fn an_author_over_its_limit_keeps_its_newest_and_others_keep_theirs() {
-        let mut ledger = Ledger::new(NETWORK);
-        ledger.merge(entry(2, "other", 1, b"x", false), NOW);
-        let big = vec![0; 60_000];
-        for n in 0..80u64 {
-            ledger.merge(entry(1, &format!("k{n}"), n + 10, &big, false), NOW);
-        }
-        let author = Identity::from_seed(&[1; 32]).id();
-        let quota = &ledger.quotas[&(author, Class::Durable)];
-        assert!(quota.bytes <= MAX_BYTES_PER_AUTHOR);
-        assert_eq!(quota.by_version.last().unwrap().0, 89);
-        assert_eq!(
-            ledger.merge(entry(1, "old", 1, &big, false), NOW),
-            Merge::Refused(Refusal::AuthorFull)
-        );
-        assert_eq!(
-            ledger.entries().filter(|e| e.slot.key == "other").count(),
-            1
-        );
-    }
-
-    #[test]
-    fn what_was_stored_is_loaded_even_when_the_wall_clock_fell() {
-        let mut ledger = Ledger::new(NETWORK);
-        let far = (NOW.unix_ms + 2 * MAX_AHEAD_MS) * VERSIONS_PER_MS;
-        assert!(ledger.load(entry(1, "k", far, b"x", false)));
-        assert!(ledger.next_version(NOW) > far, "a new write would lose");
-    }
-
-    #[test]
-    fn live_entries_of_an_author_that_left_stay_void() {
-        let mut ledger = Ledger::new(NETWORK);
-        let author = Identity::from_seed(&[1; 32]).id();
-        ledger.set_boot(author, 7);
-        ledger.merge(live(1, 7, 1), NOW);
-        assert_eq!(ledger.drop_live(author).len(), 1);
-        assert_eq!(
-            ledger.merge(live(1, 7, 1), NOW),
-            Merge::Refused(Refusal::Boot)
-        );
-    }
-
-    #[test]
-    fn versions_rise_even_when_the_wall_clock_falls() {
-        let mut ledger = Ledger::new(NETWORK);
-        let first = ledger.next_version(NOW);
-        let earlier = Now {
-            unix_ms: NOW.unix_ms - 500,
-            ..NOW
-        };
-        assert!(ledger.next_version(earlier) > first);
-    }
-}
+mod tests;

@@ -32,7 +32,7 @@ pub const ALPN: &[u8] = b"warren/1";
 /// a UDP send may have, and jumbo LANs and loopback profit.
 const MTU_UPPER: u16 = 6_500;
 /// Must be at least the MTU; receive buffers grow with it.
-const MAX_UDP_PAYLOAD: u16 = 6_600;
+pub(super) const MAX_UDP_PAYLOAD: u16 = 6_600;
 /// Socket buffers asked for; the system's limit may be lower.
 const SOCKET_BUFFER: usize = 4 << 20;
 /// Window of one stream. Together with the send window it bounds what a slow reader holds.

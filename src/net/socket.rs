@@ -13,7 +13,11 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 
 use crate::mesh::filter::compact;
 
+use super::endpoint::MAX_UDP_PAYLOAD;
 use super::gate::SharedGate;
+
+/// Most bytes of one GRO batch: the length field of a UDP datagram has 16 bits (RFC 768).
+const MAX_BATCH_BYTES: usize = 1 << 16;
 
 /// A UDP socket with the filter of security.md §3.5 in front of it.
 pub struct FilteredSocket {
@@ -100,8 +104,11 @@ impl AsyncUdpSocket for FilteredSocket {
         self.inner.max_transmit_segments()
     }
 
+    /// QUIC sizes its receive buffers by this times the largest datagram, for 32 batches. The
+    /// kernel never coalesces more than 64 KiB, so more segments would only be memory: 13 MiB.
     fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
+        let enough = MAX_BATCH_BYTES.div_ceil(usize::from(MAX_UDP_PAYLOAD));
+        self.inner.max_receive_segments().min(enough)
     }
 
     fn may_fragment(&self) -> bool {

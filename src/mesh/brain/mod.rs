@@ -240,7 +240,7 @@ impl Brain {
             record: setup.record,
             live_version: 0,
             timing: setup.timing,
-            ledger: Ledger::new(setup.network),
+            ledger: Ledger::new(setup.network, me),
             members: BTreeMap::new(),
             links: BTreeMap::new(),
             unpinned: Vec::new(),
