@@ -609,7 +609,10 @@ impl Turn {
 
     fn tell(&self, what: What) {
         match &what {
-            What::NodeUp { id, name } => tracing::info!(node = %id.short(), ?name, "node up"),
+            What::NodeUp { id, name } => {
+                let name = name.as_ref().map(tracing::field::display);
+                tracing::info!(node = %id.short(), name, "node up");
+            }
             What::NodeDown { id, reason, .. } => {
                 tracing::info!(node = %id.short(), %reason, "node down");
             }
