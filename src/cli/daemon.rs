@@ -43,8 +43,7 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     let mut signals = Signals::new()?;
     let mut supervisor = Supervisor::new();
     let token = token(config)?;
-    let is_first = !config.data_dir.join(TOKEN_FILE).exists();
-    let is_new = token.is_none() && is_first;
+    let is_new = token.is_none() && !config.data_dir.join(TOKEN_FILE).exists();
     if is_new && !plan.found {
         return Err(no_token(config));
     }
@@ -57,11 +56,7 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
         asked = signals.next() => return Ok(asked.exit_code()),
     };
     if let Err(refused) = take_roles(&node, config, plan.role).await {
-        // Nobody was told of a network founded or joined by a start that failed.
-        match is_first {
-            true => node.shutdown(true).await,
-            false => node.abort().await,
-        }
+        node.undo().await;
         return Err(refused.into());
     }
     let status = node.status();

@@ -196,6 +196,11 @@ impl NodeBuilder {
         loaded: Loaded,
     ) -> Result<Node, NodeError> {
         let identity = files::load_or_create_identity(dir).map_err(store_error)?;
+        let had_token = files::load_token(dir).map_err(store_error)?.is_some();
+        let was_blank = !had_token
+            && loaded.ledger.is_empty()
+            && loaded.peers.is_empty()
+            && loaded.roles.is_empty();
         let token = self.resolve_token(dir).await?;
         let name = match &self.name {
             Some(name) => name.clone(),
@@ -283,6 +288,7 @@ impl NodeBuilder {
                 token,
                 network_id: self.network_id,
                 data_dir: dir.to_owned(),
+                was_blank,
                 advertise,
                 http: http
                     .as_ref()

@@ -198,3 +198,30 @@ fn config_files_are_refused_with_file_key_and_reason() {
     refusal(&mut missing, 2, &["missing.toml", "No such file"]);
     assert!(!world.path("data").exists());
 }
+
+#[test]
+fn a_network_from_before_is_not_forgotten_by_a_start_that_fails() {
+    let world = World::new();
+    let daemon = Daemon::start(world.up("data", &[]));
+    world.said(&["ledger", "put", "b", "k", "v", "--data-dir", "data"]);
+    assert_eq!(daemon.end().0, Some(0));
+    let token = fs::read(world.path("data/token")).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ingress = format!("chat={}", taken.local_addr().unwrap());
+    refusal(
+        &mut world.up("data", &["--ingress", &ingress]),
+        1,
+        &["in use"],
+    );
+    assert_eq!(fs::read(world.path("data/token")).unwrap(), token);
+    // Nor where only the token was lost: the ledger is what cannot be had again.
+    fs::remove_file(world.path("data/token")).unwrap();
+    let mut command = world.up("data", &["--ingress", &ingress]);
+    command.env("WARREN_TOKEN", std::str::from_utf8(&token).unwrap().trim());
+    refusal(&mut command, 1, &["in use"]);
+    let mut command = world.up("data", &[]);
+    command.env("WARREN_TOKEN", std::str::from_utf8(&token).unwrap().trim());
+    let _daemon = Daemon::start(command);
+    let value = world.said(&["ledger", "get", "b", "k", "--data-dir", "data"]);
+    assert_eq!(value, "v\n");
+}
