@@ -620,7 +620,10 @@ impl Turn {
 
     fn tell(&self, what: What) {
         match &what {
-            What::NodeUp { id, name } => tracing::info!(node = %id.short(), ?name, "node up"),
+            What::NodeUp { id, name } => {
+                let name = name.as_ref().map(tracing::field::display);
+                tracing::info!(node = %id.short(), name, "node up");
+            }
             What::NodeDown { id, reason, .. } => {
                 tracing::info!(node = %id.short(), %reason, "node down");
             }
@@ -671,6 +674,8 @@ impl Turn {
             Health::Healthy => {
                 if lock(&self.shown).problems.remove("store").is_some() {
                     tracing::info!("the store takes writes again");
+                    let code = "store".to_owned();
+                    self.tell(What::Resolved { code });
                 }
             }
             Health::Failing { reason } => self.problem("store", reason),

@@ -201,6 +201,11 @@ impl NodeBuilder {
         loaded: Loaded,
     ) -> Result<Node, NodeError> {
         let identity = files::load_or_create_identity(dir).map_err(store_error)?;
+        let had_token = files::load_token(dir).map_err(store_error)?.is_some();
+        let was_blank = !had_token
+            && loaded.ledger.is_empty()
+            && loaded.peers.is_empty()
+            && loaded.roles.is_empty();
         let token = self.resolve_token(dir).await?;
         let name = match &self.name {
             Some(name) => name.clone(),
@@ -234,6 +239,18 @@ impl NodeBuilder {
             &store,
             events,
         )?;
+        let opened = self.open_doors(dir).await.and_then(|doors| {
+            // Last of all: a start that fails leaves no token behind.
+            files::save_token(dir, &token.to_text()).map_err(store_error)?;
+            Ok(doors)
+        });
+        let (http, admin) = match opened {
+            Ok(doors) => doors,
+            Err(error) => {
+                net.shutdown(Duration::ZERO).await;
+                return Err(error);
+            }
+        };
         let (advertise, knockable) = self.advertised(&net).await;
         gate.lock().set_own(knockable.clone());
         let connect = token
@@ -272,13 +289,6 @@ impl NodeBuilder {
         let tasks = TaskTracker::new();
         tasks.spawn(running);
 
-        let http = match self.bind_http().await {
-            Ok(http) => http,
-            Err(error) => {
-                net.shutdown(Duration::ZERO).await;
-                return Err(error);
-            }
-        };
         let node = Node {
             inner: Arc::new(Inner {
                 id,
@@ -286,6 +296,7 @@ impl NodeBuilder {
                 token,
                 network_id: self.network_id,
                 data_dir: dir.to_owned(),
+                was_blank,
                 advertise,
                 http: http
                     .as_ref()
@@ -307,15 +318,7 @@ impl NodeBuilder {
                 api_tasks: TaskTracker::new(),
             }),
         };
-        if self.admin_socket {
-            let socket = AdminSocket::bind(dir);
-            let socket = match socket {
-                Ok(socket) => socket,
-                Err(error) => {
-                    node.abort().await;
-                    return Err(NodeError::new("in_use", error.to_string()));
-                }
-            };
+        if let Some(socket) = admin {
             node.serve_admin(socket);
         }
         if let Some(listener) = http {
@@ -326,7 +329,7 @@ impl NodeBuilder {
         Ok(node)
     }
 
-    /// The token given, else the stored one, else a new network's. It is stored.
+    /// The token given, else the stored one, else a new network's. It is not stored yet.
     async fn resolve_token(&self, dir: &Path) -> Result<Token, NodeError> {
         let stored = files::load_token(dir).map_err(store_error)?;
         let text = match (&self.token, &stored) {
@@ -367,7 +370,6 @@ impl NodeBuilder {
                 ));
             }
         }
-        files::save_token(dir, &token.to_text()).map_err(store_error)?;
         Ok(token)
     }
 
@@ -445,6 +447,21 @@ impl NodeBuilder {
         }
         all.truncate(MAX_ADDRESSES);
         (all, knockable)
+    }
+
+    /// What local clients come in by: bound, not served yet.
+    async fn open_doors(
+        &self,
+        dir: &Path,
+    ) -> Result<(Option<tokio::net::TcpListener>, Option<AdminSocket>), NodeError> {
+        let http = self.bind_http().await?;
+        if !self.admin_socket {
+            return Ok((http, None));
+        }
+        match AdminSocket::bind(dir) {
+            Ok(socket) => Ok((http, Some(socket))),
+            Err(error) => Err(NodeError::new("in_use", error.to_string())),
+        }
     }
 
     async fn bind_http(&self) -> Result<Option<tokio::net::TcpListener>, NodeError> {
