@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -388,11 +388,16 @@ impl Net {
         });
     }
 
-    /// Closes every link and endpoint and waits, at most `limit`, until peers have been told.
+    /// Closes every link and endpoint. Peers may take `limit` to hear what is queued for them,
+    /// and once more to hear of the end.
     pub async fn shutdown(&self, limit: Duration) {
         self.stop.cancel();
         // A closed endpoint would answer a knock with a refusal.
         self.gate.lock().close();
+        let links: Vec<Arc<Link>> = lock(&self.links).values().cloned().collect();
+        links.iter().for_each(|link| link.finish());
+        let heard = join_all(links.iter().map(|link| link.closed()));
+        let _ = tokio::time::timeout(limit, heard).await;
         for (_, endpoint) in &self.endpoints {
             endpoint.close(
                 (CloseCode::Done as u32).into(),

@@ -32,6 +32,9 @@ const MAX_QUEUED: usize = 96 << 20;
 /// Above every tunnel: pings and entries must not wait behind a bulk transfer.
 const CONTROL_PRIORITY: i32 = 1;
 
+/// In place of a frame, which is never empty: the end of the control stream.
+const LAST: Bytes = Bytes::new();
+
 static WINDOWS: AtomicU64 = AtomicU64::new(0);
 
 /// A link that is up.
@@ -115,6 +118,14 @@ impl Link {
         }
     }
 
+    /// Ends this side's control stream behind everything that is queued. The peer closes the
+    /// connection when it has read that far: QUIC forgets what is not sent yet when it closes.
+    pub fn finish(&self) {
+        if self.queue.send(LAST).is_err() {
+            tracing::trace!(link = self.id.0, "the link has ended already");
+        }
+    }
+
     /// Closes the connection now.
     pub fn close(&self, code: CloseCode) {
         self.connection
@@ -185,9 +196,11 @@ impl Link {
             () = accept => {}
             () = self.retired() => self.close(CloseCode::Duplicate),
         }
-        // Whatever ended first, the connection's own reason is what people want to know. A peer
-        // that ends its control stream alone has broken the protocol.
-        self.close(CloseCode::Protocol);
+        // Whatever ended first, the connection's own reason is what people want to know; closing
+        // it again would replace that.
+        if self.connection.close_reason().is_none() {
+            self.close(CloseCode::Protocol);
+        }
         reason(&self.connection.closed().await)
     }
 
@@ -196,10 +209,17 @@ impl Link {
             return;
         }
         while let Some(bytes) = waiting.recv().await {
+            if bytes == LAST {
+                break;
+            }
             self.queued.fetch_sub(bytes.len(), Ordering::AcqRel);
             if send.write_chunk(bytes).await.is_err() {
                 return;
             }
+        }
+        // Now the peer has the word.
+        if send.finish().is_ok() {
+            std::future::pending().await
         }
     }
 
@@ -228,6 +248,7 @@ impl Link {
             // holds at most one frame and one chunk.
             match recv.read_chunk(64 * 1024, true).await {
                 Ok(Some(chunk)) => buffer.extend_from_slice(&chunk.bytes),
+                Ok(None) if buffer.is_empty() => return self.close(CloseCode::Done),
                 Ok(None) | Err(_) => return,
             }
         }
