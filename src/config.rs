@@ -45,8 +45,31 @@ pub(crate) enum ConfigError {
     #[error("no data directory: neither --data-dir nor HOME is set")]
     NoHome,
     /// The token file cannot be used.
-    #[error("token file {}: {reason}", path.display())]
+    #[error("token {}: {reason}", place(path))]
     TokenFile { path: PathBuf, reason: String },
+}
+
+impl ConfigError {
+    /// What to do about it, where the message does not say it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::File { .. } => Some("its keys are the long flags of `warren up --help`"),
+            Self::Env { .. } => Some("correct the variable or unset it"),
+            Self::NoHome => Some("say where with --data-dir or WARREN_DATA_DIR"),
+            Self::TokenFile { .. } => Some(
+                "it holds one line, the token, and this user can read it; \
+                 `warren token show` prints it on a machine of the network",
+            ),
+            Self::Conflict { .. } => None,
+        }
+    }
+}
+
+fn place(path: &Path) -> String {
+    match path.to_str() {
+        Some("-") => "on standard input".to_owned(),
+        _ => format!("file {}", path.display()),
+    }
 }
 
 /// Something to tell the user once the log is open.

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
-use super::refusal::{no_such_method, no_such_route};
+use super::refusal::{Refusal, no_such_method, no_such_route};
 use super::serve::{self, Acceptor, Limits};
 use super::shapes::{Nodes, Services, Status};
 use crate::formats::localai_p2p::{NodeList, P2p, Stats, Swarm, Workers};
@@ -77,7 +77,7 @@ fn router(control: Arc<dyn Control>, hosts: Vec<String>) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/nodes", get(nodes))
         .route("/api/v1/services", get(services))
-        .fallback(no_such_route)
+        .fallback(no_such_page)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(
             Arc::new(hosts),
@@ -85,6 +85,13 @@ fn router(control: Arc<dyn Control>, hosts: Vec<String>) -> Router {
         ))
         .layer(middleware::map_response(add_headers))
         .with_state(control)
+}
+
+/// People who open the address in a browser learn what there is.
+async fn no_such_page(uri: http::Uri) -> Refusal {
+    let Refusal(status, error) = no_such_route(uri).await;
+    let hint = "try /api/v1/status, /api/v1/nodes, /api/v1/services, /api/p2p, /livez or /readyz";
+    Refusal(status, error.with_hint(hint))
 }
 
 /// Answers change with every request, and are never anything but what they say they are.

@@ -106,7 +106,7 @@ pub struct Status {
 /// Something wrong that persists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// Stable word for programs: `clock`, `store`, `unreachable`.
+    /// Stable word for programs: `clock`, `store`, `unreachable`, `wrong_node`, `cloned`.
     pub code: String,
     /// What happened and what to do.
     pub message: String,

@@ -364,6 +364,10 @@ fn name_variables(command: clap::Command) -> clap::Command {
         if !Layer::KEYS.contains(&key.as_str()) && key != "config" {
             return arg;
         }
+        // A flag of the same name that is another command's own: no variable sets it.
+        if arg.get_id().as_str() != key.replace('-', "_") {
+            return arg;
+        }
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let variable = key.to_ascii_uppercase().replace('-', "_");
         arg.help(format!("{help} [env: WARREN_{variable}]"))

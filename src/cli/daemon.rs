@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use warren::api::shapes::RoleSpec;
 use warren::mesh::keys::NetworkKeys;
@@ -55,7 +56,7 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
         asked = signals.next() => return Ok(asked.exit_code()),
     };
     if let Err(refused) = take_roles(&node, config, plan.role).await {
-        node.abort().await;
+        node.undo().await;
         return Err(refused.into());
     }
     let status = node.status();
@@ -283,6 +284,7 @@ async fn stay(
     exit_with_stdin: bool,
 ) -> Result<u8, Failure> {
     let mut view = node.watch();
+    let mut events = node.events();
     let mut orphaned = exit_with_stdin.then(stdin_closed);
     let end = loop {
         tokio::select! {
@@ -292,6 +294,10 @@ async fn stay(
             changed = view.changed() => match changed {
                 Ok(()) => supervisor.status(&node.status()),
                 Err(_) => break End::Stopped,
+            },
+            event = events.recv() => match event {
+                Ok(_) | Err(RecvError::Lagged(_)) => supervisor.status(&node.status()),
+                Err(RecvError::Closed) => break End::Stopped,
             },
             never = supervisor.keep_alive() => never,
         }

@@ -53,6 +53,7 @@ fn describe(line: &str) -> String {
             )
         }
         What::Warning { code, message } => format!("warning       {code}: {message}"),
+        What::Resolved { code } => format!("resolved      {code}"),
         _ => line.to_owned(),
     };
     clean(&format!("{}  {what}", Timestamp(event.at_ms)))

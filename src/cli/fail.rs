@@ -115,13 +115,21 @@ impl From<ClientError> for Failure {
 
 impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
-        Self::usage(error.to_string())
-            .hint("copy the whole line that `warren token show` prints on a machine of the network")
+        Self::usage(error.to_string()).hint(match error {
+            TokenError::LocalAi(_) => {
+                "copy LocalAI's token as it printed it, or make one of warren's with `warren token new`"
+            }
+            _ => "copy the whole line that `warren token show` prints on a machine of the network",
+        })
     }
 }
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::usage(error.to_string())
+        let failure = Self::usage(error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use warren::Client;
-use warren::api::shapes::LedgerItem;
+use warren::api::shapes::{LedgerDocument, LedgerItem};
 use warren::mesh::entry::MAX_VALUE_BYTES;
 use warren::mesh::event::{Event, ValueText, What};
 use warren::mesh::name::Bucket;
@@ -14,7 +14,7 @@ use super::fail::Failure;
 use super::output::{Output, clean, plain};
 
 /// Longest export that is read back, in bytes.
-const MAX_IMPORT_BYTES: u64 = 1024 * 1024 * 1024;
+const MAX_IMPORT_BYTES: u64 = 256 * 1024 * 1024;
 /// Longest value shown in a table, in characters.
 const SHOWN_CHARS: usize = 60;
 
@@ -173,6 +173,11 @@ async fn export(client: &Client, file: Option<&Path>, output: Output) -> Result<
 
 async fn import(client: &Client, file: &Path, output: Output) -> Result<(), Failure> {
     let document = read(file, MAX_IMPORT_BYTES)?;
+    // The daemon reads it again; only here is it known which file was meant.
+    if let Err(error) = serde_json::from_slice::<LedgerDocument>(&document) {
+        let message = format!("{} is no export of a ledger: {error}", place(file));
+        return Err(Failure::usage(message).hint("`warren ledger export` writes one"));
+    }
     let imported = client.ledger_import(document).await?;
     match output.json {
         true => output.document(&imported),
@@ -183,8 +188,15 @@ async fn import(client: &Client, file: &Path, output: Output) -> Result<(), Fail
     }
 }
 
+fn place(path: &Path) -> String {
+    match path.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => path.display().to_string(),
+    }
+}
+
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let refused = |e: std::io::Error| Failure::failed("io", format!("{}: {e}", path.display()));
+    let refused = |e: std::io::Error| Failure::failed("io", format!("{}: {e}", place(path)));
     let source: Box<dyn Read> = match path.to_str() {
         Some("-") => Box::new(std::io::stdin()),
         _ => Box::new(std::fs::File::open(path).map_err(refused)?),
@@ -195,7 +207,7 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
         .read_to_end(&mut bytes)
         .map_err(refused)?;
     if bytes.len() as u64 > limit {
-        let name = path.display();
+        let name = place(path);
         return Err(Failure::usage(format!(
             "{name}: longer than {limit} bytes, which is the limit"
         )));

@@ -66,6 +66,7 @@ const TOKEN_FILE: &str = "token";
 
 /// Reads the command line and the configuration, runs the command, and says how it went.
 pub(crate) fn main() -> ExitCode {
+    logging::expect_damage();
     let given: Vec<OsString> = std::env::args_os().collect();
     let parsed = args::command().try_get_matches_from(&given);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {

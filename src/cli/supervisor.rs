@@ -11,6 +11,7 @@ use warren::node::Status;
 pub(crate) struct Supervisor {
     watchdog: Option<Interval>,
     said: String,
+    is_stopping: bool,
 }
 
 impl Supervisor {
@@ -26,6 +27,7 @@ impl Supervisor {
         Self {
             watchdog,
             said: String::new(),
+            is_stopping: false,
         }
     }
 
@@ -42,11 +44,17 @@ impl Supervisor {
             let _ = sd_notify::notify(&[NotifyState::Status(&line)]);
             self.said = line;
         }
+        // Asked for through the admin socket, the end begins without this process being told.
+        if status.state == "leaving" {
+            self.stopping();
+        }
     }
 
     /// The end has begun.
-    pub(crate) fn stopping(&self) {
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    pub(crate) fn stopping(&mut self) {
+        if !std::mem::replace(&mut self.is_stopping, true) {
+            let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        }
     }
 
     /// Gives the signs of life that the manager waits for; never ends. It runs on the node's own

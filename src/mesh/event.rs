@@ -87,6 +87,11 @@ pub enum What {
         /// What happened and what to do.
         message: String,
     },
+    /// What a warning said is over.
+    Resolved {
+        /// The warning's word.
+        code: String,
+    },
 }
 
 /// A value in JSON: text where it is UTF-8, base64 where not (DESIGN §2).

@@ -121,6 +121,11 @@ impl Gate {
         &self.network
     }
 
+    /// Lets nobody in from now on: what leaves or stops answers no new dial.
+    pub fn close(&mut self) {
+        self.open = false;
+    }
+
     /// Says at which other addresses this node may be dialled (A4).
     pub fn set_own(&mut self, own: Vec<SocketAddr>) {
         self.own = own;
@@ -129,11 +134,13 @@ impl Gate {
 
     /// Whether `dcid`, on a datagram that came to `to`, is a knock; if so it is remembered.
     pub fn admit(&mut self, now: Duration, dcid: &Dcid, to: Option<SocketAddr>) -> bool {
-        if self.remembered.contains_key(dcid) {
-            return true;
-        }
         if !self.open {
             return false;
+        }
+        // Remembered knocks keep their keys beyond their epoch, their right to enter they do not:
+        // the nonces of an epoch that ended are forgotten some time later.
+        if let Some(knock) = self.remembered.get(dcid) {
+            return self.is_accepted(knock.keys.epoch());
         }
         let Some((keys, target)) = self.find(now, dcid, to) else {
             return false;
@@ -146,6 +153,10 @@ impl Gate {
         };
         self.remember(knock);
         true
+    }
+
+    fn is_accepted(&self, epoch: u64) -> bool {
+        self.ring.iter().any(|keys| keys.epoch() == epoch)
     }
 
     fn find(
@@ -188,9 +199,18 @@ impl Gate {
         self.remembered.get(dcid)
     }
 
-    /// Takes a knock's nonce before its handshake starts; false if it was taken before (A8).
+    /// What a first packet's keys come from: `None` also for a knock that was used before, so
+    /// that QUIC drops a replay before it makes any state, even while its endpoint closes.
+    pub fn recall_unused(&self, dcid: &[u8]) -> Option<&Knock> {
+        self.recall(dcid)
+            .filter(|knock| !self.used.contains(knock.keys.epoch(), &knock.nonce()))
+    }
+
+    /// Takes a knock's nonce before its handshake starts; false if it was taken before (A8), or
+    /// if its epoch has ended: whether it was taken may be forgotten by then.
     pub fn reserve(&mut self, now: Duration, knock: &Knock) -> bool {
-        self.used.insert(now, knock.keys.epoch(), knock.nonce())
+        let epoch = knock.keys.epoch();
+        self.is_accepted(epoch) && self.used.insert(now, epoch, knock.nonce())
     }
 
     /// Gives a nonce back: the packet behind the knock was not authentic, so its maker is someone
@@ -244,6 +264,11 @@ impl Used {
             set.nonces.remove(&oldest);
         }
         true
+    }
+
+    fn contains(&self, epoch: u64, nonce: &[u8; NONCE_BYTES]) -> bool {
+        let set = self.epochs.get(&epoch);
+        set.is_some_and(|set| set.nonces.contains(nonce))
     }
 
     fn remove(&mut self, epoch: u64, nonce: [u8; NONCE_BYTES]) {
@@ -342,6 +367,36 @@ mod tests {
         );
         assert!(gate.recall(&[0; DCID_BYTES]).is_none());
         assert!(gate.recall(&[0; 8]).is_none());
+    }
+
+    /// What was captured and is played back when its epoch has ended, and its nonce is forgotten,
+    /// was let in again: the gate remembered the knock, and nothing else.
+    #[test]
+    fn a_remembered_knock_opens_nothing_when_its_epoch_has_ended() {
+        let mut gate = gate(100);
+        let knock = knock(100, 1, &Target::Node(me()));
+        assert!(gate.admit(Duration::ZERO, &knock.dcid, None));
+        assert!(gate.reserve(Duration::ZERO, &knock));
+        let later = Duration::from_secs(4 * INTERVAL);
+        gate.turn(Now {
+            mono: later,
+            ..at(104)
+        });
+        assert!(!gate.admit(later, &knock.dcid, None));
+        assert!(!gate.reserve(later, &knock));
+    }
+
+    #[test]
+    fn a_used_knock_yields_no_keys_and_a_closed_gate_lets_nobody_in() {
+        let mut gate = gate(100);
+        let knock = knock(100, 1, &Target::Node(me()));
+        assert!(gate.admit(Duration::ZERO, &knock.dcid, None));
+        assert!(gate.recall_unused(&knock.dcid).is_some());
+        assert!(gate.reserve(Duration::ZERO, &knock));
+        assert!(gate.recall_unused(&knock.dcid).is_none());
+        assert!(gate.recall(&knock.dcid).is_some(), "its session needs them");
+        gate.close();
+        assert!(!gate.admit(Duration::ZERO, &knock.dcid, None));
     }
 
     #[test]

@@ -24,14 +24,19 @@ impl Rate {
 
     /// Takes `cost` tokens if they are there.
     pub fn take(&mut self, now: Duration, cost: f64) -> bool {
-        let passed = now.saturating_sub(self.at).as_secs_f64();
-        self.at = self.at.max(now);
-        self.tokens = (self.tokens + passed * self.per_second).min(self.burst);
-        let enough = self.tokens >= cost;
+        let enough = self.has(now, cost);
         if enough {
             self.tokens -= cost;
         }
         enough
+    }
+
+    /// Whether `cost` tokens are there; takes none.
+    pub fn has(&mut self, now: Duration, cost: f64) -> bool {
+        let passed = now.saturating_sub(self.at).as_secs_f64();
+        self.at = self.at.max(now);
+        self.tokens = (self.tokens + passed * self.per_second).min(self.burst);
+        self.tokens >= cost
     }
 
     /// Whether the bucket would be full at `now`: its owner can be forgotten.

@@ -2,7 +2,7 @@
 //!
 //! The dialling side writes a [`Header`] first; the side next to the server answers with one
 //! [`Status`] byte before the server's own bytes. Everything after that is opaque.
-//! Layout, registries and golden bytes: `schema/wire-streams.md`.
+//! Layout, registries and golden bytes: `schema/wire.md`.
 
 use super::name::{Bucket, MAX_BUCKET_BYTES, NameError};
 
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The bytes of `schema/wire-streams.md`.
+    /// The bytes of `schema/wire.md`.
     #[rustfmt::skip]
     const GOLDEN: &[u8] = &[
         0x01,                                                 // kind: tunnel

@@ -54,7 +54,7 @@ pub enum TokenError {
         at: usize,
     },
     /// No whole token has this many characters.
-    #[error("no token has {len} characters: a part is missing, copy it again")]
+    #[error("no token has {len} characters: a part is missing or added, copy it again")]
     Truncated {
         /// Characters given.
         len: usize,

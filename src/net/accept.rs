@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quinn::{Connecting, Endpoint, Incoming};
@@ -29,33 +30,55 @@ const MAX_SOURCES: usize = 4_096;
 #[derive(Default)]
 pub struct Admission {
     sources: HashMap<Vec<u8>, Rate>,
-    pending: VecDeque<AbortHandle>,
+    pending: VecDeque<Pending>,
+}
+
+struct Pending {
+    task: AbortHandle,
+    /// TLS is done: the dialler has read what was sent to it, so it is no replay.
+    answered: Arc<AtomicBool>,
 }
 
 impl Admission {
+    /// Whether one more dial from `from` is within its rate; [`Admission::took`] counts it, once
+    /// its packet is authentic: a forged source must not use up what belongs to another network.
     fn allows(&mut self, now: Duration, from: IpAddr) -> bool {
+        self.rate(now, from).is_some_and(|rate| rate.has(now, 1.0))
+    }
+
+    fn took(&mut self, now: Duration, from: IpAddr) {
+        if let Some(rate) = self.rate(now, from) {
+            rate.take(now, 1.0);
+        }
+    }
+
+    fn rate(&mut self, now: Duration, from: IpAddr) -> Option<&mut Rate> {
         let source = network_of(from);
         if !self.sources.contains_key(&source) && self.sources.len() >= MAX_SOURCES {
             self.sources.retain(|_, rate| !rate.is_full(now));
             if self.sources.len() >= MAX_SOURCES {
-                return false;
+                return None;
             }
         }
         let rate = self.sources.entry(source);
-        let rate = rate.or_insert_with(|| Rate::new(DIALS_PER_SECOND, DIALS_AT_ONCE));
-        rate.take(now, 1.0)
+        Some(rate.or_insert_with(|| Rate::new(DIALS_PER_SECOND, DIALS_AT_ONCE)))
     }
 
-    /// Makes room for one more handshake: the oldest that is still pending goes. An honest dialler
-    /// is through within a round trip; a replay never answers (A7).
-    fn add(&mut self, handshake: AbortHandle) {
-        self.pending.retain(|other| !other.is_finished());
-        while self.pending.len() >= MAX_HANDSHAKES {
-            if let Some(oldest) = self.pending.pop_front() {
-                oldest.abort();
+    /// Makes room for one more handshake: the oldest that never answered goes, for an honest
+    /// dialler answers within a round trip and a replay never does (A7); else the oldest.
+    /// Whether one had to go.
+    fn add(&mut self, handshake: Pending) -> bool {
+        self.pending.retain(|other| !other.task.is_finished());
+        let full = self.pending.len() >= MAX_HANDSHAKES;
+        if full {
+            let silent = |other: &Pending| !other.answered.load(Ordering::Acquire);
+            let goes = self.pending.iter().position(silent).unwrap_or(0);
+            if let Some(oldest) = self.pending.remove(goes) {
+                oldest.task.abort();
             }
         }
         self.pending.push_back(handshake);
+        full
     }
 }
 
@@ -78,10 +101,20 @@ fn consider(net: &Arc<Net>, incoming: Incoming) {
     let now = net.gate.clock().now().mono;
     let knock = net.gate.lock().recall(&incoming.orig_dst_cid()).cloned();
     let from = incoming.remote_address().ip();
-    let Some(knock) = knock.filter(|_| net.has_room() && net.admission().allows(now, from)) else {
+    let Some(knock) = knock else {
         incoming.ignore();
         return;
     };
+    if !net.has_room(from) {
+        net.refused.count("too_many_links");
+        incoming.ignore();
+        return;
+    }
+    if !net.admission().allows(now, from) {
+        net.refused.count("dial_rate");
+        incoming.ignore();
+        return;
+    }
     // Reserved before the packet is authenticated, given back if it is not: two copies that
     // arrive on two sockets at once open one connection (A8).
     if !net.gate.lock().reserve(now, &knock) {
@@ -91,19 +124,24 @@ fn consider(net: &Arc<Net>, incoming: Incoming) {
     match incoming.accept() {
         Ok(connecting) => {
             (net.knock_used)(&knock);
-            let task = net
-                .tasks
-                .spawn(handshake(Arc::clone(net), connecting, knock));
-            net.admission().add(task.abort_handle());
+            let answered = Arc::new(AtomicBool::new(false));
+            let handshake = handshake(Arc::clone(net), connecting, knock, Arc::clone(&answered));
+            let task = net.tasks.spawn(handshake).abort_handle();
+            let mut admission = net.admission();
+            admission.took(now, from);
+            if admission.add(Pending { task, answered }) {
+                net.refused.count("too_many_handshakes");
+            }
         }
         Err(_) => net.gate.lock().release(&knock),
     }
 }
 
-async fn handshake(net: Arc<Net>, connecting: Connecting, knock: Knock) {
+async fn handshake(net: Arc<Net>, connecting: Connecting, knock: Knock, answered: Arc<AtomicBool>) {
     let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE_LIMIT, connecting).await else {
         return;
     };
+    answered.store(true, Ordering::Release);
     let greeter = Greeter {
         gate: &net.gate,
         me: net.me,
@@ -125,11 +163,36 @@ mod tests {
         let mut admission = Admission::default();
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let now = Duration::from_secs(1);
+        // Datagrams with a forged source that turn out not to be authentic cost it nothing.
+        assert!((0..1000).all(|_| admission.allows(now, ip("192.0.2.1"))));
         let passed = (0..1000)
-            .filter(|_| admission.allows(now, ip("192.0.2.1")))
+            .filter(|_| {
+                let allowed = admission.allows(now, ip("192.0.2.1"));
+                admission.took(now, ip("192.0.2.1"));
+                allowed
+            })
             .count();
         assert_eq!(passed, 100, "the rate had no effect");
         assert!(!admission.allows(now, ip("192.0.2.250")), "the same /24");
         assert!(admission.allows(now, ip("198.51.100.1")));
+    }
+
+    #[tokio::test]
+    async fn of_too_many_handshakes_the_oldest_that_never_answered_goes() {
+        let mut admission = Admission::default();
+        let mut tasks = Vec::new();
+        for n in 0..=MAX_HANDSHAKES {
+            let task = tokio::spawn(std::future::pending::<()>());
+            // The first one has answered, the second has not.
+            let answered = Arc::new(AtomicBool::new(n == 0));
+            let pending = Pending {
+                task: task.abort_handle(),
+                answered,
+            };
+            assert_eq!(admission.add(pending), n == MAX_HANDSHAKES);
+            tasks.push(task);
+        }
+        assert!(tasks.remove(1).await.unwrap_err().is_cancelled());
+        assert!(tasks.iter().all(|task| !task.is_finished()));
     }
 }

@@ -34,11 +34,12 @@ impl KeyedServer {
 
 impl crypto::ServerConfig for KeyedServer {
     fn initial_keys(&self, version: u32, dcid: &ConnectionId) -> Result<Keys, UnsupportedVersion> {
-        // An error makes QUIC drop the packet silently, before it makes any state.
+        // An error makes QUIC drop the packet silently, before it makes any state. It asks for
+        // first packets only, so a knock that was used is a replay.
         let input = self
             .gate
             .lock()
-            .recall(dcid)
+            .recall_unused(dcid)
             .map(|knock| knock.initial_input);
         let input = input.ok_or(UnsupportedVersion)?;
         self.inner.initial_keys(version, &ConnectionId::new(&input))

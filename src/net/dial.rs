@@ -32,9 +32,29 @@ const SEARCH_EPOCHS: std::ops::RangeInclusive<i64> = 2..=12;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
-    /// Nothing at all came back.
+    /// Nothing at all came back from a dial by address.
     #[error("{0} is silent: nothing listens there, the token is another one, or the clocks differ")]
     Silent(HostPort),
+    /// Nothing at all came back from a dial that was pinned. It is never repeated without the
+    /// pin: whoever took over the address would be let in.
+    #[error(
+        "{at} is silent: nothing listens there, the node there is not {id}, the token is another \
+         one, or the clocks differ; if it was replaced, connect once with its new ID@HOST:PORT"
+    )]
+    SilentNode {
+        /// Where.
+        at: HostPort,
+        /// Short id of the node that should answer.
+        id: String,
+    },
+    /// Somebody else than the wanted node answered.
+    #[error("{at}: {cause}")]
+    WrongNode {
+        /// Where.
+        at: HostPort,
+        /// Who it is, as far as known.
+        cause: String,
+    },
     /// The host name has no address, or no socket of this node can reach it.
     #[error("{at} cannot be dialled: {cause}")]
     Address {
@@ -63,7 +83,7 @@ pub enum DialError {
 
 impl DialError {
     fn is_silent(&self) -> bool {
-        matches!(self, Self::Silent(_))
+        matches!(self, Self::Silent(_) | Self::SilentNode { .. })
     }
 }
 
@@ -87,6 +107,10 @@ pub async fn dial(net: Arc<Net>, dialled: Dialled, targets: Vec<HostPort>) {
             let silent = error.is_silent();
             let reason = error.to_string();
             tracing::debug!(?dialled, %reason, "dial failed");
+            if matches!(error, DialError::WrongNode { .. }) {
+                let (dialled, reason) = (dialled.clone(), reason.clone());
+                net.tell(LinkEvent::WrongNode { dialled, reason }).await;
+            }
             let input = crate::mesh::brain::Input::DialFailed {
                 dialled,
                 silent,
@@ -203,13 +227,8 @@ async fn attempt(
         .connect_with(config, addr, &name)
         .map_err(|e| address(e.to_string()))?;
     let connection = match tokio::time::timeout(net.dial_limit(DIAL_LIMIT), connecting).await {
-        Err(_) | Ok(Err(ConnectionError::TimedOut)) => return Err(DialError::Silent(at.clone())),
-        Ok(Err(error)) => {
-            return Err(DialError::Failed {
-                at: at.clone(),
-                cause: handshake_cause(pin, &error),
-            });
-        }
+        Err(_) | Ok(Err(ConnectionError::TimedOut)) => return Err(silent(pin, at.clone())),
+        Ok(Err(error)) => return Err(handshake_error(pin, at.clone(), &error)),
         Ok(Ok(connection)) => connection,
     };
     let greeter = Greeter {
@@ -233,15 +252,26 @@ async fn attempt(
     }
 }
 
+fn silent(pin: Option<NodeId>, at: HostPort) -> DialError {
+    match pin {
+        Some(id) => DialError::SilentNode { at, id: id.short() },
+        None => DialError::Silent(at),
+    }
+}
+
 /// A refused key reads as a TLS alert; say what it means here.
-fn handshake_cause(pin: Option<NodeId>, error: &ConnectionError) -> String {
-    match (pin, error) {
+fn handshake_error(pin: Option<NodeId>, at: HostPort, error: &ConnectionError) -> DialError {
+    let cause = match (pin, error) {
         (Some(id), ConnectionError::TransportError(_)) => {
             format!("the node there is not {} ({error})", id.short())
         }
         (None, ConnectionError::TransportError(_)) => {
             format!("the node there is this node itself, or has no valid key ({error})")
         }
-        _ => reason(error),
-    }
+        _ => {
+            let cause = reason(error);
+            return DialError::Failed { at, cause };
+        }
+    };
+    DialError::WrongNode { at, cause }
 }

@@ -69,6 +69,17 @@ impl GreetError {
             Self::Clock { .. } => CloseCode::Clock,
         }
     }
+
+    /// Stable word for counters; `None` for a connection that ended by itself.
+    pub fn word(&self) -> Option<&'static str> {
+        match self {
+            Self::Ended(_) => None,
+            Self::Slow => Some("hello_slow"),
+            Self::Hello(_) => Some("hello_bad"),
+            Self::Proof => Some("hello_proof"),
+            Self::Clock { .. } => Some("hello_clock"),
+        }
+    }
 }
 
 /// One side of the exchange.

@@ -1,13 +1,13 @@
 //! The net of one node: its endpoints, its links, and the way to and from the driver.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -16,10 +16,11 @@ use tokio_util::task::TaskTracker;
 use crate::mesh::addr::HostPort;
 use crate::mesh::brain::{Dialled, Input, LinkUp};
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::Alive;
+use crate::mesh::entry::{Alive, LifeState};
 use crate::mesh::id::{Identity, NodeId};
 use crate::mesh::knock::Knock;
 use crate::mesh::members::LinkId;
+use crate::mesh::observed::network_of;
 use crate::mesh::wire::Frame;
 
 use super::accept::{self, Admission};
@@ -28,9 +29,12 @@ use super::endpoint::Factory;
 use super::gate::SharedGate;
 use super::hello::{GreetError, Greeting};
 use super::link::{Link, TunnelGuard};
+use super::refused::Refused;
 
 /// Links of one process.
 const MAX_LINKS: usize = 4_096;
+/// Links with peers in one /24 or /56: identities cost nothing, addresses do (D27).
+const MAX_LINKS_PER_NETWORK: usize = MAX_LINKS / 4;
 /// How long a last frame may take before its link is closed.
 const LAST_WORD: Duration = Duration::from_millis(200);
 /// A clock difference worth telling people about although the epochs still fit.
@@ -49,6 +53,13 @@ pub enum LinkEvent {
         peer: NodeId,
         /// Seconds it is ahead; negative: behind.
         ahead_s: i64,
+    },
+    /// Another node than the wanted one, or this one itself, answered a dial.
+    WrongNode {
+        /// What the dial was for.
+        dialled: Dialled,
+        /// Who answered, for people.
+        reason: String,
     },
 }
 
@@ -119,6 +130,7 @@ pub struct Net {
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) knock_used: Arc<dyn Fn(&Knock) + Send + Sync>,
+    pub(super) refused: Refused,
     endpoints: Vec<(SocketAddr, Endpoint)>,
     links: Mutex<HashMap<LinkId, Arc<Link>>>,
     next_link: AtomicU64,
@@ -150,6 +162,7 @@ impl Net {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             knock_used: setup.knock_used,
+            refused: Refused::default(),
             endpoints,
             links: Mutex::default(),
             next_link: AtomicU64::new(1),
@@ -176,13 +189,21 @@ impl Net {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Dials, Hellos and links of members that were refused, by stable reason.
+    pub fn refused(&self) -> BTreeMap<&'static str, u64> {
+        self.refused.counts()
+    }
+
     /// The gate.
     pub fn gate(&self) -> &SharedGate {
         &self.gate
     }
 
-    /// What Hellos say of this node from now on.
+    /// What Hellos say of this node from now on. Whoever has left is dialled no more.
     pub fn set_alive(&self, alive: Alive) {
+        if alive.state == LifeState::Leave {
+            self.gate.lock().close();
+        }
         *lock(&self.alive) = alive;
     }
 
@@ -194,8 +215,11 @@ impl Net {
         lock(&self.admission)
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        lock(&self.links).len() < MAX_LINKS
+    pub(super) fn has_room(&self, from: IpAddr) -> bool {
+        let source = network_of(from);
+        let links = lock(&self.links);
+        let near = links.values().filter(|link| link.source == source);
+        links.len() < MAX_LINKS && near.count() < MAX_LINKS_PER_NETWORK
     }
 
     /// A dial must not outlive its knock: with short epochs it is made anew sooner (A10).
@@ -306,7 +330,8 @@ impl Net {
             remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()),
             observed: greeting.hello.observed,
         };
-        let (link, waiting) = Link::new(id, greeting.peer, connection);
+        let source = network_of(up.remote.ip());
+        let (link, waiting) = Link::new(id, greeting.peer, source, connection);
         lock(&self.links).insert(id, Arc::clone(&link));
         // The driver must hear of the link before the first frame on it.
         self.tell(LinkEvent::Input(Input::LinkUp(up))).await;
@@ -321,7 +346,8 @@ impl Net {
                 net.tasks
                     .spawn(net.tunnels.tunnel(link.peer, send, recv, guard));
             };
-            let reason = link.run(control, waiting, &net.events, serve).await;
+            let run = link.run(control, waiting, &net.events, &net.refused, serve);
+            let reason = run.await;
             lock(&net.links).remove(&id);
             net.tell(LinkEvent::Input(Input::LinkDown { link: id, reason }))
                 .await;
@@ -331,6 +357,9 @@ impl Net {
     /// Closes a connection that did not become a link, and tells about a wrong clock.
     pub(super) async fn refuse(&self, connection: &Connection, error: &GreetError) {
         tracing::debug!(remote = %connection.remote_address(), %error, "connection refused");
+        if let Some(word) = error.word() {
+            self.refused.count(word);
+        }
         connection.close(
             (error.code() as u32).into(),
             error.code().meaning().as_bytes(),
@@ -359,9 +388,16 @@ impl Net {
         });
     }
 
-    /// Closes every link and endpoint and waits, at most `limit`, until peers have been told.
+    /// Closes every link and endpoint. Peers may take `limit` to hear what is queued for them,
+    /// and once more to hear of the end.
     pub async fn shutdown(&self, limit: Duration) {
         self.stop.cancel();
+        // A closed endpoint would answer a knock with a refusal.
+        self.gate.lock().close();
+        let links: Vec<Arc<Link>> = lock(&self.links).values().cloned().collect();
+        links.iter().for_each(|link| link.finish());
+        let heard = join_all(links.iter().map(|link| link.closed()));
+        let _ = tokio::time::timeout(limit, heard).await;
         for (_, endpoint) in &self.endpoints {
             endpoint.close(
                 (CloseCode::Done as u32).into(),

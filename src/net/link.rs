@@ -16,6 +16,7 @@ use crate::mesh::members::LinkId;
 use crate::mesh::wire::{Frame, WireError, decode_frame};
 
 use super::hub::LinkEvent;
+use super::refused::Refused;
 
 /// Streams a peer may have open at once on one link.
 const MAX_STREAMS: u32 = 4_096;
@@ -31,6 +32,9 @@ const MAX_QUEUED: usize = 96 << 20;
 /// Above every tunnel: pings and entries must not wait behind a bulk transfer.
 const CONTROL_PRIORITY: i32 = 1;
 
+/// In place of a frame, which is never empty: the end of the control stream.
+const LAST: Bytes = Bytes::new();
+
 static WINDOWS: AtomicU64 = AtomicU64::new(0);
 
 /// A link that is up.
@@ -39,6 +43,8 @@ pub struct Link {
     pub id: LinkId,
     /// Who is at the other end.
     pub peer: NodeId,
+    /// The /24 or /56 it came up from.
+    pub(super) source: Vec<u8>,
     connection: Connection,
     queue: mpsc::UnboundedSender<Bytes>,
     queued: AtomicUsize,
@@ -73,6 +79,7 @@ impl Link {
     pub fn new(
         id: LinkId,
         peer: NodeId,
+        source: Vec<u8>,
         connection: Connection,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Bytes>) {
         let used = WINDOWS.load(Ordering::Acquire);
@@ -88,6 +95,7 @@ impl Link {
         let link = Self {
             id,
             peer,
+            source,
             connection,
             queue,
             queued: AtomicUsize::new(0),
@@ -107,6 +115,14 @@ impl Link {
             self.close(CloseCode::Flood);
         } else if self.queue.send(bytes).is_err() {
             tracing::trace!(link = self.id.0, "frame for a link that has ended");
+        }
+    }
+
+    /// Ends this side's control stream behind everything that is queued. The peer closes the
+    /// connection when it has read that far: QUIC forgets what is not sent yet when it closes.
+    pub fn finish(&self) {
+        if self.queue.send(LAST).is_err() {
+            tracing::trace!(link = self.id.0, "the link has ended already");
         }
     }
 
@@ -165,6 +181,7 @@ impl Link {
         control: (SendStream, RecvStream),
         waiting: mpsc::UnboundedReceiver<Bytes>,
         events: &mpsc::Sender<LinkEvent>,
+        refused: &Refused,
         mut tunnel: impl FnMut(SendStream, RecvStream, TunnelGuard),
     ) -> String {
         let (send, recv) = control;
@@ -175,13 +192,15 @@ impl Link {
         };
         tokio::select! {
             () = self.write(send, waiting) => {}
-            () = self.read(recv, events) => {}
+            () = self.read(recv, events, refused) => {}
             () = accept => {}
             () = self.retired() => self.close(CloseCode::Duplicate),
         }
-        // Whatever ended first, the connection's own reason is what people want to know. A peer
-        // that ends its control stream alone has broken the protocol.
-        self.close(CloseCode::Protocol);
+        // Whatever ended first, the connection's own reason is what people want to know; closing
+        // it again would replace that.
+        if self.connection.close_reason().is_none() {
+            self.close(CloseCode::Protocol);
+        }
         reason(&self.connection.closed().await)
     }
 
@@ -190,14 +209,26 @@ impl Link {
             return;
         }
         while let Some(bytes) = waiting.recv().await {
+            if bytes == LAST {
+                break;
+            }
             self.queued.fetch_sub(bytes.len(), Ordering::AcqRel);
             if send.write_chunk(bytes).await.is_err() {
                 return;
             }
         }
+        // Now the peer has the word.
+        if send.finish().is_ok() {
+            std::future::pending().await
+        }
     }
 
-    async fn read(&self, mut recv: RecvStream, events: &mpsc::Sender<LinkEvent>) {
+    async fn read(
+        &self,
+        mut recv: RecvStream,
+        events: &mpsc::Sender<LinkEvent>,
+        refused: &Refused,
+    ) {
         let mut buffer = BytesMut::new();
         loop {
             match self.deliver(&mut buffer, events).await {
@@ -205,6 +236,10 @@ impl Link {
                 Ok(false) => return,
                 Err(error) => {
                     tracing::warn!(peer = %self.peer.short(), %error, "link closed");
+                    refused.count(match error {
+                        WireError::TooLong { .. } => "frame_too_long",
+                        WireError::Body { .. } => "frame_bad",
+                    });
                     self.close(CloseCode::Protocol);
                     return;
                 }
@@ -213,6 +248,7 @@ impl Link {
             // holds at most one frame and one chunk.
             match recv.read_chunk(64 * 1024, true).await {
                 Ok(Some(chunk)) => buffer.extend_from_slice(&chunk.bytes),
+                Ok(None) if buffer.is_empty() => return self.close(CloseCode::Done),
                 Ok(None) | Err(_) => return,
             }
         }

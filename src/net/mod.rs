@@ -11,6 +11,7 @@
 //! | [`link`] | frames, tunnels and the end of a link |
 //! | [`dial`] | races addresses until a Hello is checked |
 //! | [`accept`] | lets knocks in, once each, within limits |
+//! | [`refused`] | counts what was not let in, by reason |
 //! | [`addresses`] | where this machine can be reached |
 //!
 //! It decides nothing about the mesh: links and frames go to the driver, effects come back.
@@ -24,6 +25,7 @@ pub mod endpoint;
 pub mod gate;
 pub mod hello;
 pub mod link;
+pub mod refused;
 pub mod socket;
 pub mod verify;
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -23,6 +24,7 @@ use crate::mesh::id::{Identity, NodeId};
 use crate::mesh::keys::{Interval, NetworkKeys, Secret};
 use crate::mesh::knock::Knock;
 use crate::mesh::name::{Bucket, MAX_NAME_BYTES, Name, NameError};
+use crate::mesh::observed::is_global;
 use crate::mesh::records::{MAX_ADDRESSES, NodeRecord, VERSION};
 use crate::mesh::token::{Token, TokenText};
 use crate::net::addresses::dialable;
@@ -42,6 +44,9 @@ pub const DEFAULT_HTTP: SocketAddr =
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 /// Link events waiting for the driver.
 const MAX_LINK_EVENTS: usize = 1_024;
+/// Epochs below that of the newest knock whose nonces stay on disk: the accepted ones, and those
+/// that a clock set back by hand accepts again.
+const KNOCK_EPOCHS_KEPT: u64 = 4;
 
 #[derive(Default)]
 enum Http {
@@ -196,6 +201,11 @@ impl NodeBuilder {
         loaded: Loaded,
     ) -> Result<Node, NodeError> {
         let identity = files::load_or_create_identity(dir).map_err(store_error)?;
+        let had_token = files::load_token(dir).map_err(store_error)?.is_some();
+        let was_blank = !had_token
+            && loaded.ledger.is_empty()
+            && loaded.peers.is_empty()
+            && loaded.roles.is_empty();
         let token = self.resolve_token(dir).await?;
         let name = match &self.name {
             Some(name) => name.clone(),
@@ -213,7 +223,9 @@ impl NodeBuilder {
         let oldest = gate.lock().oldest_epoch();
         gate.lock()
             .load_used(clock.now().mono, loaded.knocks.iter().copied());
-        store.later(Change::ForgetKnocksBefore(oldest));
+        store.later(Change::ForgetKnocksBefore(
+            oldest.saturating_sub(KNOCK_EPOCHS_KEPT),
+        ));
 
         let counters = counters(&store, loaded.counts);
         let exposes = Exposes::default().counting(identity.id(), counters.clone());
@@ -227,8 +239,20 @@ impl NodeBuilder {
             &store,
             events,
         )?;
-        let advertise = self.advertised(&net).await;
-        gate.lock().set_own(advertise.clone());
+        let opened = self.open_doors(dir).await.and_then(|doors| {
+            // Last of all: a start that fails leaves no token behind.
+            files::save_token(dir, &token.to_text()).map_err(store_error)?;
+            Ok(doors)
+        });
+        let (http, admin) = match opened {
+            Ok(doors) => doors,
+            Err(error) => {
+                net.shutdown(Duration::ZERO).await;
+                return Err(error);
+            }
+        };
+        let (advertise, knockable) = self.advertised(&net).await;
+        gate.lock().set_own(knockable.clone());
         let connect = token
             .bootstrap()
             .iter()
@@ -259,18 +283,12 @@ impl NodeBuilder {
             store: store.clone(),
             clock: clock.clone(),
             addresses: advertise.clone(),
+            knockable,
         })
         .map_err(|_| NodeError::new("refused", "the operating system gives no random numbers"))?;
         let tasks = TaskTracker::new();
         tasks.spawn(running);
 
-        let http = match self.bind_http().await {
-            Ok(http) => http,
-            Err(error) => {
-                net.shutdown(Duration::ZERO).await;
-                return Err(error);
-            }
-        };
         let node = Node {
             inner: Arc::new(Inner {
                 id,
@@ -278,6 +296,7 @@ impl NodeBuilder {
                 token,
                 network_id: self.network_id,
                 data_dir: dir.to_owned(),
+                was_blank,
                 advertise,
                 http: http
                     .as_ref()
@@ -299,15 +318,7 @@ impl NodeBuilder {
                 api_tasks: TaskTracker::new(),
             }),
         };
-        if self.admin_socket {
-            let socket = AdminSocket::bind(dir);
-            let socket = match socket {
-                Ok(socket) => socket,
-                Err(error) => {
-                    node.abort().await;
-                    return Err(NodeError::new("in_use", error.to_string()));
-                }
-            };
+        if let Some(socket) = admin {
             node.serve_admin(socket);
         }
         if let Some(listener) = http {
@@ -318,7 +329,7 @@ impl NodeBuilder {
         Ok(node)
     }
 
-    /// The token given, else the stored one, else a new network's. It is stored.
+    /// The token given, else the stored one, else a new network's. It is not stored yet.
     async fn resolve_token(&self, dir: &Path) -> Result<Token, NodeError> {
         let stored = files::load_token(dir).map_err(store_error)?;
         let text = match (&self.token, &stored) {
@@ -359,7 +370,6 @@ impl NodeBuilder {
                 ));
             }
         }
-        files::save_token(dir, &token.to_text()).map_err(store_error)?;
         Ok(token)
     }
 
@@ -375,6 +385,7 @@ impl NodeBuilder {
         events: mpsc::Sender<LinkEvent>,
     ) -> Result<Arc<Net>, NodeError> {
         let keep = store.clone();
+        let forgotten = Arc::new(AtomicU64::new(0));
         let setup = |listen: Vec<SocketAddr>| NetSetup {
             identity: identity.clone(),
             gate: gate.clone(),
@@ -385,10 +396,15 @@ impl NodeBuilder {
                 exposes: exposes.clone(),
             }),
             knock_used: {
-                let keep = keep.clone();
+                let (keep, forgotten) = (keep.clone(), Arc::clone(&forgotten));
                 Arc::new(move |knock: &Knock| {
                     let (epoch, nonce) = (knock.keys.epoch(), knock.nonce());
                     keep.later(Change::Knock { epoch, nonce });
+                    // A member dials as often as it likes: rows must not pile up until a restart.
+                    let oldest = epoch.saturating_sub(KNOCK_EPOCHS_KEPT);
+                    if forgotten.fetch_max(oldest, Ordering::Relaxed) < oldest {
+                        keep.later(Change::ForgetKnocksBefore(oldest));
+                    }
                 })
             },
         };
@@ -410,8 +426,11 @@ impl NodeBuilder {
         }
     }
 
-    /// Configured addresses first, then those of the interfaces (DESIGN §3).
-    async fn advertised(&self, net: &Net) -> Vec<SocketAddr> {
+    /// Configured addresses first, then those of the interfaces (DESIGN §3); and which of them a
+    /// dial without id may be made for. A private address of an interface is not one of those:
+    /// in another LAN it is somebody else's, so there the datagram itself must have come to it
+    /// (A4). What `--advertise` names is the user's word.
+    async fn advertised(&self, net: &Net) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
         let mut all = Vec::new();
         for at in &self.advertise {
             match tokio::net::lookup_host((at.host(), at.port())).await {
@@ -419,13 +438,30 @@ impl NodeBuilder {
                 Err(error) => tracing::warn!(%at, %error, "--advertise has no address; left out"),
             }
         }
+        let mut knockable = all.clone();
         for addr in dialable(&net.local_addrs()) {
             if !all.contains(&addr) {
                 all.push(addr);
+                knockable.extend(Some(addr).filter(|addr| is_global(addr.ip())));
             }
         }
         all.truncate(MAX_ADDRESSES);
-        all
+        (all, knockable)
+    }
+
+    /// What local clients come in by: bound, not served yet.
+    async fn open_doors(
+        &self,
+        dir: &Path,
+    ) -> Result<(Option<tokio::net::TcpListener>, Option<AdminSocket>), NodeError> {
+        let http = self.bind_http().await?;
+        if !self.admin_socket {
+            return Ok((http, None));
+        }
+        match AdminSocket::bind(dir) {
+            Ok(socket) => Ok((http, Some(socket))),
+            Err(error) => Err(NodeError::new("in_use", error.to_string())),
+        }
     }
 
     async fn bind_http(&self) -> Result<Option<tokio::net::TcpListener>, NodeError> {

@@ -7,6 +7,29 @@ use crate::mesh::entry::{Class, Entry};
 use crate::mesh::name::Bucket;
 
 /// The replicated map of a node's network. Clones are handles to the same map.
+///
+/// A slot is `(bucket, key, author)`: authors never overwrite each other, readers see all values.
+/// What [`Ledger::put`] wrote is durable: on this disk when it returns, on every node's soon
+/// after, and there until its author removes it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let node = warren::Node::builder().data_dir(dir.path()).found(true);
+/// # let node = node.listen(vec!["127.0.0.1:0".parse()?]).start().await?;
+/// let (ledger, notes) = (node.ledger(), "notes".parse()?);
+/// ledger.put("notes".parse()?, "greeting".into(), b"hello".to_vec()).await?;
+///
+/// let values = ledger.get(&notes, "greeting").await?;
+/// assert_eq!(values[0].value, b"hello");
+/// assert_eq!(values[0].slot.author, node.id());
+///
+/// ledger.remove(notes.clone(), "greeting".into()).await?;
+/// assert!(ledger.get(&notes, "greeting").await?.is_empty());
+/// # node.shutdown(false).await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Ledger {
     pub(super) driver: Driver,

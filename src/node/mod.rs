@@ -65,6 +65,8 @@ struct Inner {
     token: Token,
     network_id: Option<Name>,
     data_dir: PathBuf,
+    /// Whether the data directory held nothing of a network before this start.
+    was_blank: bool,
     advertise: Vec<SocketAddr>,
     http: Option<SocketAddr>,
     http_token: bool,

@@ -64,7 +64,29 @@ impl Roles {
 
 impl Node {
     /// Exposes a service: connects to its server first, then announces it. `keep` stores the role
-    /// for the next start.
+    /// for the next start. From then on the service is offered while its server accepts
+    /// connections.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let node = warren::Node::builder().data_dir(dir.path()).found(true);
+    /// # let node = node.listen(vec!["127.0.0.1:0".parse()?]).start().await?;
+    /// use warren::node::ExposeSpec;
+    ///
+    /// let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// let target = server.local_addr()?.to_string().parse()?;
+    /// let role = node.expose(ExposeSpec { service: "chat".parse()?, target }, false).await?;
+    /// node.remove_role(role.id).await?;
+    ///
+    /// drop(server);
+    /// let target = "127.0.0.1:1".parse()?;
+    /// let refused = node.expose(ExposeSpec { service: "chat".parse()?, target }, false).await;
+    /// assert_eq!(refused.unwrap_err().code, "unreachable");
+    /// # node.shutdown(false).await;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `unreachable` if the server does not accept a connection, `in_use` if the service is
@@ -91,7 +113,30 @@ impl Node {
         Ok(self.insert(number, keep, Kind::Expose { spec, bucket }))
     }
 
-    /// Listens for a service. `keep` stores the role for the next start.
+    /// Listens for a service: each connection goes to a node that serves it. `keep` stores the
+    /// role for the next start.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let node = warren::Node::builder().data_dir(dir.path()).found(true);
+    /// # let node = node.listen(vec!["127.0.0.1:0".parse()?]).start().await?;
+    /// use warren::node::{Failover, IngressSpec, Mode, RoleKind, Strategy};
+    ///
+    /// let role = node.ingress(IngressSpec {
+    ///     service: "chat".parse()?,
+    ///     listen: "127.0.0.1:0".parse()?,
+    ///     strategy: Strategy::LeastUsed,
+    ///     failover: Failover::Replay,
+    ///     mode: Mode::Tcp,
+    ///     tls: None,
+    /// }, false).await?;
+    /// let RoleKind::Ingress { listen, .. } = role.kind else { unreachable!() };
+    /// assert_ne!(listen.port(), 0);
+    /// # node.shutdown(false).await;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `in_use` if the address cannot be bound, `usage` for a mode or certificate that cannot be
@@ -322,7 +367,7 @@ fn role_info(id: u64, role: &Role, ready: &BTreeMap<Bucket, bool>) -> RoleInfo {
 fn expose_error(error: &ExposeError) -> NodeError {
     match error {
         ExposeError::Taken { .. } => NodeError::new("in_use", error.to_string())
-            .with_hint("`warren services --roles` lists what this node exposes"),
+            .with_hint("`warren services --roles` lists it, `warren role rm ID` takes it away"),
         _ => NodeError::new("unreachable", error.to_string())
             .with_hint("start the server first; it must accept TCP connections there"),
     }
@@ -333,5 +378,5 @@ fn ingress_error(error: &IngressError) -> NodeError {
         IngressError::Mode(_) | IngressError::Tls(_) => "usage",
         _ => "in_use",
     };
-    NodeError::new(code, error.to_string())
+    NodeError::new(code, error.to_string()).with_hint(error.hint())
 }

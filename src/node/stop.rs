@@ -59,6 +59,15 @@ impl Node {
         self.shutdown(false).await;
     }
 
+    /// Ends a node that did not become what it was started for: as [`Node::abort`]; and a network
+    /// that this start was the first to bring into the data directory is forgotten again.
+    pub async fn undo(&self) {
+        match self.inner.was_blank {
+            true => self.shutdown(true).await,
+            false => self.abort().await,
+        }
+    }
+
     /// Resolves when the node has stopped, whoever asked for it.
     pub async fn stopped(&self) {
         let mut phase = self.inner.phase.subscribe();

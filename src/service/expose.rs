@@ -80,7 +80,7 @@ pub(super) struct Exposed {
 #[non_exhaustive]
 pub enum ExposeError {
     /// The server did not accept a connection.
-    #[error("{target} does not accept connections: {cause}; start the server first")]
+    #[error("{target} does not accept connections: {cause}")]
     Unreachable {
         /// The server.
         target: HostPort,
@@ -88,7 +88,7 @@ pub enum ExposeError {
         cause: io::Error,
     },
     /// The service is exposed already.
-    #[error("{bucket} is already exposed here, to {target}; remove that role first")]
+    #[error("{bucket} is already exposed here, to {target}")]
     Taken {
         /// The service.
         bucket: Bucket,

@@ -49,18 +49,16 @@ pub struct Deps {
 #[non_exhaustive]
 pub enum IngressError {
     /// The mode is not built yet.
-    #[error("mode {} is not available yet; use --mode tcp", mode_name(*.0))]
+    #[error("mode {} is not available yet", mode_name(*.0))]
     Mode(Mode),
     /// Somebody else listens there.
-    #[error(
-        "{0} is in use by another program; stop it or listen elsewhere (port 0 takes a free one)"
-    )]
+    #[error("{0} is in use by another program")]
     InUse(SocketAddr),
     /// The system does not allow it.
-    #[error("{0} may not be listened on by this user; ports below 1024 need CAP_NET_BIND_SERVICE")]
+    #[error("{0} may not be listened on by this user")]
     Forbidden(SocketAddr),
     /// No interface has this address.
-    #[error("{0} is not an address of this machine; 0.0.0.0 or [::] listens on all of its own")]
+    #[error("{0} is not an address of this machine")]
     NotOurs(SocketAddr),
     /// Anything else.
     #[error("cannot listen on {addr}: {cause}")]
@@ -73,6 +71,25 @@ pub enum IngressError {
     /// There is no certificate to serve with.
     #[error(transparent)]
     Tls(#[from] TlsError),
+}
+
+impl IngressError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Mode(_) => "use --mode tcp",
+            Self::InUse(_) => "stop it, or listen elsewhere; port 0 takes a free one",
+            Self::Forbidden(_) => "ports below 1024 need CAP_NET_BIND_SERVICE; take a higher one",
+            Self::NotOurs(_) => {
+                "0.0.0.0 or [::] listens on all addresses of this machine; `ip address` lists them"
+            }
+            Self::Listen { .. } => "listen on another address",
+            Self::Tls(_) => {
+                "--tls-cert and --tls-key name PEM files of one certificate and its key; \
+                 --tls-self-signed makes both"
+            }
+        }
+    }
 }
 
 fn mode_name(mode: Mode) -> &'static str {

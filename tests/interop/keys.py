@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Recomputes schema/vectors/keys.json from schema/wire.md alone.
+"""Recomputes schema/vectors/keys.json, entry.json and hello.json from schema/wire.md alone.
 
-Standard library only, no code shared with the Rust implementation. Argon2id is not in the
-standard library: the secret of the LocalAI token is taken from the file, its input is not.
+Standard library only, no code shared with the Rust implementation. Argon2id and Ed25519 are not in
+the standard library: the secret of the LocalAI token and signatures are taken from the files, what
+goes into them is not.
 
     tests/interop/keys.py [schema/vectors/keys.json]
 """
@@ -75,6 +76,49 @@ def target_bytes(dial):
     ip = ipaddress.ip_address(host.strip("[]"))
     ip = getattr(ip, "ipv4_mapped", None) or ip
     return bytes([2, ip.version]) + ip.packed + int(port).to_bytes(2, "big")
+
+
+def alive_bytes(net, node, alive):
+    life = u64(alive["boot"]) + u32(alive["incarnation"]) + bytes([alive["state"]])
+    return b"warren/1 alive\0" + net + node + life
+
+
+def entry_bytes(net, author, entry):
+    bucket, key = entry["bucket"].encode(), entry["key"].encode()
+    value = bytes.fromhex(entry["value"])
+    out = b"warren/1 entry\0" + net + author + bytes([entry["class"], entry["deleted"]])
+    out += u64(entry["boot"]) + bytes([len(bucket)]) + bucket
+    out += len(key).to_bytes(2, "big") + key
+    return out + u64(entry["version"]) + u32(len(value)) + value
+
+
+def signed_statements(vectors):
+    net, author = bytes.fromhex(vectors["network_id"]), bytes.fromhex(vectors["author"])
+    for entry in vectors["entries"]:
+        signed = entry_bytes(net, author, entry)
+        yield "entry", entry["signed"], signed.hex()
+        yield "entry id", entry["id"], hashlib.sha256(signed).hexdigest()
+    for alive in vectors["alive"]:
+        yield "alive", alive["signed"], alive_bytes(net, author, alive).hex()
+
+
+def hellos(vectors):
+    for h in vectors:
+        k_epoch = hkdf_expand(prk_of(bytes.fromhex(h["secret"])), b"warren/1 epoch\0" + u64(h["epoch"]), 32)
+        k_proof = hkdf_expand(k_epoch, b"warren/1 proof\0", 32)
+        ekm, *rest = (bytes.fromhex(h[k]) for k in ("ekm", "dialler", "answerer", "dcid", "network_id"))
+        proof = mac(k_proof, ekm, bytes([h["role"]]), *rest)
+        yield "hello proof", h["proof"], proof.hex()
+        sender = rest[h["role"]]
+        alive = {"boot": h["boot"], "incarnation": h["incarnation"], "state": 0}
+        yield "hello alive", h["alive_signed"], alive_bytes(rest[-1], sender, alive).hex()
+        body = b"".join(version.to_bytes(2, "big") for version in h["versions"])
+        body += u64(h["boot"]) + u32(h["incarnation"]) + bytes.fromhex(h["alive_signature"])
+        body += u64(h["unix_s"]) + target_bytes({"address": h["observed"]})[1:]
+        body += u32(h["generation"]) + u64(h["features"])
+        chain = bytes.fromhex(h["chain"])
+        body += len(chain).to_bytes(2, "big") + chain + proof
+        yield "hello", h["bytes"], (len(body).to_bytes(2, "big") + body).hex()
 
 
 def accepted_epochs(unix_s, interval):
@@ -165,16 +209,18 @@ def checks(vectors):
 
 
 def main():
-    here = pathlib.Path(__file__).resolve().parents[2]
-    path = sys.argv[1] if len(sys.argv) > 1 else here / "schema/vectors/keys.json"
-    with open(path, encoding="utf-8") as file:
-        vectors = json.load(file)
+    here = pathlib.Path(__file__).resolve().parents[2] / "schema/vectors"
+    keys = sys.argv[1] if len(sys.argv) > 1 else here / "keys.json"
+    parts = [(checks, keys), (signed_statements, here / "entry.json"), (hellos, here / "hello.json")]
     count = wrong = 0
-    for what, published, recomputed in checks(vectors):
-        count += 1
-        if published != recomputed:
-            wrong += 1
-            print(f"{what}: published {published}, recomputed {recomputed}", file=sys.stderr)
+    for recompute, path in parts:
+        with open(path, encoding="utf-8") as file:
+            vectors = json.load(file)
+        for what, published, recomputed in recompute(vectors):
+            count += 1
+            if published != recomputed:
+                wrong += 1
+                print(f"{what}: published {published}, recomputed {recomputed}", file=sys.stderr)
     print(f"{count} values checked, {wrong} wrong")
     return 1 if wrong or not count else 0
 

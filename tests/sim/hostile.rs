@@ -404,3 +404,16 @@ fn the_older_of_two_processes_with_one_key_is_told_to_stop() {
         assert!(!world.nodes[clone].cloned && world.sees(0, clone));
     }
 }
+
+/// A member that dials without end, and closes nothing, would hold every link of the process.
+#[test]
+fn one_member_holds_only_so_many_links() {
+    let mut siege = Siege::new();
+    for _ in 0..40 {
+        let hello = alive(siege.me(), BOOT, 0, LifeState::Alive);
+        siege.world.puppet_link(siege.puppet, VICTIM, hello);
+    }
+    siege.world.run(ms(100));
+    assert_eq!(siege.refused("too_many_links"), 40 - 15);
+    siege.nobody_else_notices();
+}

@@ -13,8 +13,9 @@ use crate::api::shapes::NodeError;
 
 /// Largest body of most requests, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Largest ledger export that is taken in, in bytes.
-pub(super) const MAX_IMPORT_BYTES: usize = 64 * 1024 * 1024;
+/// Largest ledger export that is taken in, in bytes: that of a full ledger, whose values stand
+/// there in base64 or as JSON text, with a signature each.
+pub(super) const MAX_IMPORT_BYTES: usize = 256 * 1024 * 1024;
 /// How much more than its limit is read and thrown away, so that the sender, who reads only after
 /// writing, gets to see the refusal instead of a broken pipe.
 const MAX_DISCARD_BYTES: usize = 256 * 1024 * 1024;

@@ -39,7 +39,7 @@ pub(crate) struct NodeArgs {
     /// Splits one token into groups: prefix of service names (LocalAI's network id)
     #[arg(long, value_name = "ID", alias = "peer-2-peer-network-id")]
     network_id: Option<Name>,
-    /// HTTP for status, metrics and LocalAI's routes, or off; default 127.0.0.1:7718
+    /// HTTP for health checks, status and LocalAI's routes, or off; default 127.0.0.1:7718
     #[arg(long, value_name = "IP:PORT|off")]
     http: Option<Http>,
     /// Let GET /api/p2p/token answer with the token

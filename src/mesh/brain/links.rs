@@ -29,6 +29,9 @@ const SYNC_LASTS: Duration = Duration::from_secs(60);
 /// A timer that fires this late means that this process stood still (SIGSTOP, suspend): the
 /// silence was its own.
 const OWN_SLEEP: Duration = Duration::from_secs(1);
+/// Links with one peer: one in use, one that replaces it, and retired ones whose tunnels go on.
+/// A member that dials without end holds no more than this of what all members share.
+const MAX_LINKS_PER_PEER: usize = 16;
 
 /// A connection whose Hello was checked on both sides.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +110,15 @@ impl Brain {
             return;
         }
         self.close_links_before(now, up.peer, up.alive.boot);
+        let links = self.members.get(&up.peer).map(|member| member.links.len());
+        if links.is_some_and(|links| links >= MAX_LINKS_PER_PEER) {
+            self.count("too_many_links");
+            self.effects.push_back(Effect::Close {
+                link: up.link,
+                code: CloseCode::Duplicate,
+            });
+            return;
+        }
         self.silent_since = None;
         let was_online = self.members.get(&up.peer).is_some_and(Member::is_online);
         self.observed.note(up.peer, up.remote.ip(), up.observed);

@@ -71,6 +71,11 @@ impl Brain {
             .best_link(member.id)
             .and_then(|link| self.links.get(&link));
         let rtt = link.and_then(|link| link.rtt);
+        let mut addresses = member.addresses.clone();
+        if let Some(record) = &member.record {
+            // The rest is from before its last start, or from where it was seen.
+            addresses.sort_by_key(|address| !record.addresses.contains(address));
+        }
         NodeView {
             id: member.id,
             name: self.name_of(member),
@@ -88,7 +93,7 @@ impl Brain {
                 .as_ref()
                 .map(|r| r.version.clone())
                 .unwrap_or_default(),
-            addresses: member.addresses.clone(),
+            addresses,
             path: PathView {
                 kind: if online {
                     PathKind::Direct

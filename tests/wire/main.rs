@@ -1,0 +1,23 @@
+//! The transport, over real sockets: what an outsider, a wrong clock, a hostile member and an
+//! observer can and cannot do.
+//!
+//! `WARREN_LONG=1` lengthens [`rotation`] from 12 seconds to a minute (30 epochs), see
+//! `tests/README.md`.
+#![cfg(feature = "p2p")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stdout, clippy::cast_possible_truncation)]
+
+mod document;
+mod duplicates;
+mod hostile;
+mod initial;
+mod limits;
+mod observer;
+mod pinning;
+mod proxy;
+mod puppet;
+mod rig;
+mod rotation;
+mod silence;
+mod skew;
+mod vectors;

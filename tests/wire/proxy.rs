@@ -1,0 +1,160 @@
+//! A UDP proxy between a dialler and a node: it captures, delays, or swallows, and keeps order.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::rig::LOOPBACK;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    ToNode,
+    ToDialler,
+}
+
+#[derive(Clone)]
+pub(crate) struct Captured {
+    pub(crate) way: Way,
+    pub(crate) bytes: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Shared {
+    captured: Mutex<Vec<Captured>>,
+    count: AtomicU64,
+    deaf: AtomicBool,
+}
+
+/// Runs until it is dropped.
+pub(crate) struct Proxy {
+    pub(crate) addr: SocketAddr,
+    shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    pub(crate) async fn start(node: SocketAddr, delay: Duration) -> Self {
+        let front = Arc::new(UdpSocket::bind(LOOPBACK).await.unwrap());
+        let addr = front.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        let mut tasks = JoinSet::new();
+        let run = run(front, node, delay, Arc::clone(&shared));
+        tasks.spawn(run);
+        Self {
+            addr,
+            shared,
+            _tasks: tasks,
+        }
+    }
+
+    /// Everything that came by, in order.
+    pub(crate) fn captured(&self) -> Vec<Captured> {
+        self.shared.captured.lock().unwrap().clone()
+    }
+
+    pub(crate) fn went(&self, way: Way) -> Vec<Vec<u8>> {
+        let captured = self.captured().into_iter();
+        let some = captured.filter(|one| one.way == way);
+        some.map(|one| one.bytes).collect()
+    }
+
+    /// The dialler's first packet.
+    pub(crate) fn first(&self) -> Vec<u8> {
+        self.went(Way::ToNode).swap_remove(0)
+    }
+
+    /// Datagrams that came by.
+    pub(crate) fn count(&self) -> u64 {
+        self.shared.count.load(Ordering::Relaxed)
+    }
+
+    /// From now on nothing gets back to the dialler.
+    pub(crate) fn swallow_answers(&self) {
+        self.shared.deaf.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing came by for `span`.
+    pub(crate) async fn is_quiet_for(&self, span: Duration) -> bool {
+        let before = self.count();
+        tokio::time::sleep(span).await;
+        self.count() == before
+    }
+}
+
+async fn run(front: Arc<UdpSocket>, node: SocketAddr, delay: Duration, shared: Arc<Shared>) {
+    let mut tasks = JoinSet::new();
+    let mut diallers: HashMap<SocketAddr, Later> = HashMap::new();
+    let mut buffer = vec![0; 65_536];
+    while let Ok((len, from)) = front.recv_from(&mut buffer).await {
+        let forth = match diallers.entry(from) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let back = Arc::new(UdpSocket::bind(LOOPBACK).await.unwrap());
+                let forth = later(&mut tasks, Arc::clone(&back), node, delay);
+                let answers = later(&mut tasks, Arc::clone(&front), from, delay);
+                tasks.spawn(listen(back, answers, Arc::clone(&shared)));
+                new.insert(forth)
+            }
+        };
+        shared.note(Way::ToNode, &buffer[..len]);
+        forth.send(&buffer[..len]);
+    }
+}
+
+/// The way back to one dialler.
+async fn listen(socket: Arc<UdpSocket>, answers: Later, shared: Arc<Shared>) {
+    let mut buffer = vec![0; 65_536];
+    while let Ok(len) = socket.recv(&mut buffer).await {
+        shared.note(Way::ToDialler, &buffer[..len]);
+        if !shared.deaf.load(Ordering::Relaxed) {
+            answers.send(&buffer[..len]);
+        }
+    }
+}
+
+impl Shared {
+    fn note(&self, way: Way, bytes: &[u8]) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let mut captured = self.captured.lock().unwrap();
+        // The beginning is what tests look at; a transfer would fill the memory.
+        if captured.len() < 10_000 {
+            let bytes = bytes.to_vec();
+            captured.push(Captured { way, bytes });
+        }
+    }
+}
+
+/// A queue that gives each datagram on when its delay is over.
+struct Later(mpsc::UnboundedSender<(Instant, Vec<u8>)>, Duration);
+
+impl Later {
+    fn send(&self, bytes: &[u8]) {
+        let _ = self.0.send((Instant::now() + self.1, bytes.to_vec()));
+    }
+}
+
+fn later(
+    tasks: &mut JoinSet<()>,
+    socket: Arc<UdpSocket>,
+    to: SocketAddr,
+    delay: Duration,
+) -> Later {
+    let (queue, mut queued) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    tasks.spawn(async move {
+        while let Some((at, bytes)) = queued.recv().await {
+            if at > Instant::now() {
+                tokio::time::sleep_until(at).await;
+            }
+            let _ = socket.send_to(&bytes, to).await;
+        }
+    });
+    Later(queue, delay)
+}
