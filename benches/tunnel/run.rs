@@ -51,6 +51,9 @@ impl Results {
     }
 
     fn fail(&mut self, tunnel: &'static str, error: &dyn std::fmt::Display) {
+        if interrupted() {
+            return;
+        }
         say(&format!("  {tunnel} FAILED: {error}"));
         self.failures.push((tunnel, error.to_string()));
     }
@@ -125,7 +128,8 @@ impl Stage<'_> {
             for (name, tunnel) in &mut up {
                 match self.measure(load, tunnel) {
                     Ok(measures) => {
-                        say(&format!("  {} over {name}: {}", load.key, measures[0].1));
+                        let (measure, value) = measures[0];
+                        say(&format!("  {} over {name}: {value:.2} {measure}", load.key));
                         for (measure, value) in measures {
                             results.add(name, format!("{}.{measure}", load.key), value);
                         }
