@@ -22,6 +22,8 @@
 //!   speed of a shared machine changes within minutes.
 //! - CPU time and memory are those of the tunnel's own processes, both ends together, without
 //!   client and server. Time of threads that ended during a load is missing.
+//! - While a load runs, the share of the machine that went to anybody else is measured, and said
+//!   when it was too much: the medians then belong to another machine.
 //! - Ports come from the kernel; bore's control port cannot be chosen, so its server has a
 //!   loopback address to itself. Programs see neither the user's environment nor their home.
 //! - It contacts nothing but loopback and its namespaces. What a peer does by itself is its own:
@@ -31,6 +33,8 @@
 
 #[path = "tunnel/load.rs"]
 mod load;
+#[path = "tunnel/machine.rs"]
+mod machine;
 #[path = "tunnel/options.rs"]
 mod options;
 #[path = "tunnel/peers.rs"]

@@ -1,11 +1,13 @@
 //! Child processes: they end with their owner, write to a file, and are measured through `/proc`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +18,8 @@ use crate::Result;
 const POLL: Duration = Duration::from_millis(10);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// The ids of all [`Process`]es that have not been dropped.
+static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// From here on Ctrl-C and SIGTERM make every wait fail, so that owners are dropped and clean up.
 pub(crate) fn watch_interrupts() -> Result<()> {
@@ -106,6 +110,7 @@ impl Process {
             .stdout(out)
             .spawn()
             .map_err(|error| format!("{name}: {error}"))?;
+        running().insert(child.id());
         Ok(Self {
             name: name.to_owned(),
             child,
@@ -141,19 +146,9 @@ impl Process {
         Err(format!("{} ended with {status}: {last}", self.name).into())
     }
 
-    /// Time on a processor, in seconds: the first field of `schedstat` (proc(5)), in nanoseconds,
-    /// of every thread.
+    /// Time on a processor, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let mut total = 0.0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // A thread may end between the listing and the look.
-            let Ok(stat) = fs::read_to_string(task?.path().join("schedstat")) else {
-                continue;
-            };
-            let spent: f64 = stat.split(' ').next().unwrap_or_default().parse()?;
-            total += spent / 1e9;
-        }
-        Ok(total)
+        cpu_seconds(self.child.id())
     }
 
     /// Resident memory in MiB, now.
@@ -180,8 +175,34 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        running().remove(&self.child.id());
         end(&mut self.child);
     }
+}
+
+fn running() -> std::sync::MutexGuard<'static, BTreeSet<u32>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Time on a processor of every [`Process`] there is, in seconds; one that has ended counts 0.
+pub(crate) fn running_cpu_seconds() -> f64 {
+    let ids = running().clone();
+    ids.iter().filter_map(|id| cpu_seconds(*id).ok()).sum()
+}
+
+/// Time on a processor, in seconds: the first field of `schedstat` (proc(5)), in nanoseconds, of
+/// every thread.
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    let mut total = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end between the listing and the look.
+        let Ok(stat) = fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        let spent: f64 = stat.split(' ').next().unwrap_or_default().parse()?;
+        total += spent / 1e9;
+    }
+    Ok(total)
 }
 
 /// Kills and reaps a child; it may have ended by itself.

@@ -8,9 +8,10 @@ use comfy_table::{CellAlignment, Table};
 use serde_json::{Map, Value, json};
 
 use crate::Result;
+use crate::machine::DISTURBED;
 use crate::options::Options;
 use crate::peers::{ALL, Lineup};
-use crate::run::Results;
+use crate::run::{OTHERS, Results};
 
 /// Everything is compared with this tunnel.
 const OURS: &str = "warren";
@@ -171,6 +172,15 @@ impl Report {
             text("load_after"),
         )?;
         writeln!(out, "\n{}", self.table())?;
+        let others = self.others();
+        let disturbed = others.iter().filter(|percent| **percent > DISTURBED);
+        writeln!(
+            out,
+            "others used more than {DISTURBED} % of the machine in {} of {} measurements, {:.0} % at most",
+            disturbed.count(),
+            others.len(),
+            others.iter().copied().fold(0.0, f64::max),
+        )?;
         for (place, results) in &self.places {
             for (name, error) in &results.failures {
                 writeln!(out, "failed ({place}): {name}: {error}")?;
@@ -190,6 +200,16 @@ impl Report {
             writeln!(out, "not installed: {name}: {how}")?;
         }
         Ok(())
+    }
+
+    /// How much of the machine others used, for each load of each round.
+    fn others(&self) -> Vec<f64> {
+        self.places
+            .iter()
+            .flat_map(|(_, results)| results.all())
+            .filter(|(_, measure, _)| measure.ends_with(OTHERS))
+            .flat_map(|(_, _, values)| values.iter().copied())
+            .collect()
     }
 
     /// Measures down, tunnels across. With several places each measure has a row for each.
@@ -251,7 +271,8 @@ fn cell(results: &Results, tunnel: &'static str, row: &Row) -> String {
 fn ratio(results: &Results, tunnel: &'static str, measure: &str) -> Option<f64> {
     let ours = median(results.values(OURS, measure))?;
     let theirs = median(results.values(tunnel, measure))?;
-    (tunnel != OURS && theirs > 0.0 && !measure.ends_with(".errors")).then_some(ours / theirs)
+    (tunnel != OURS && theirs > 0.0 && !measure.ends_with(".errors") && !measure.ends_with(OTHERS))
+        .then_some(ours / theirs)
 }
 
 fn place_json(results: &Results) -> Value {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::load::{self, Group, Load};
+use crate::machine::Meter;
 use crate::options::Options;
 use crate::peers::{Lineup, Peer, Tunnel};
 use crate::place::Place;
@@ -18,6 +19,9 @@ use crate::servers::Servers;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between the start of the last tunnel and the first load: probes of path and MTU are over.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// The measure of every load that says how much of the machine others used.
+pub(crate) const OTHERS: &str = "others_percent";
 
 /// What was measured in one place.
 #[derive(Default)]
@@ -175,11 +179,13 @@ impl Stage<'_> {
     fn measure(&self, load: &Load, tunnel: &mut Tunnel) -> Result<Vec<(&'static str, f64)>> {
         tunnel.check()?;
         let sum = |sum, one| sum + one;
+        let meter = Meter::start()?;
         let before = tunnel.over(Process::cpu_seconds, sum)?;
         let outcome = load.run(self.place, tunnel.entry, self.time, &self.scratch)?;
         let spent = tunnel.over(Process::cpu_seconds, sum)? - before;
         tunnel.check()?;
         let mut measures = outcome.measures;
+        measures.push((OTHERS, meter.others_percent()?));
         if let Some((name, work)) = outcome.work
             && !tunnel.processes.is_empty()
         {
