@@ -1,5 +1,5 @@
 //! `cargo bench --bench tunnel [-- --json] [-- --svg FILE] [-- --rounds N] [-- --seconds N]
-//! [-- --only LIST] [-- --veth]`
+//! [-- --only LIST] [-- --calm] [-- --veth]`
 //!
 //! What a tunnel costs: the same load straight to its server, through warren, and through every
 //! other tunnel found on the `PATH`, in turn. One table of medians and ratios comes out, or JSON,
@@ -10,6 +10,7 @@
 //! | `--rounds N` | how often each load runs over each tunnel; default 3 |
 //! | `--seconds N` | how long each takes; default 5 |
 //! | `--only LIST` | some of `bulk`, `requests` and the tunnels' names (`direct` and `warren` always run) |
+//! | `--calm` | repeat what others disturbed, up to five times, and count the calmest |
 //! | `--veth` | all again across two network namespaces and 1500-byte packets; as root, with `ip` |
 //!
 //! How it is done, so that the figures mean something:

@@ -7,8 +7,8 @@ use crate::Result;
 use crate::process;
 
 /// Above this share of the machine, in percent, a measurement is not to be trusted. What the
-/// kernel's own threads do for a load counts as others' and stays below it.
-pub(crate) const DISTURBED: f64 = 10.0;
+/// kernel's own threads do for a load counts as others' and stays below it: 0 to 2 in a calm run.
+pub(crate) const DISTURBED: f64 = 5.0;
 /// `USER_HZ`, the unit of `/proc/stat` on every Linux this runs on.
 const TICKS: f64 = 100.0;
 

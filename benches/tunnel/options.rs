@@ -14,6 +14,7 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     pub(crate) time: Duration,
     pub(crate) veth: bool,
+    pub(crate) calm: bool,
     groups: Vec<Group>,
     tunnels: Vec<String>,
 }
@@ -26,6 +27,7 @@ impl Options {
             rounds: 3,
             time: Duration::from_secs(5),
             veth: false,
+            calm: false,
             groups: Vec::new(),
             tunnels: Vec::new(),
         };
@@ -38,6 +40,7 @@ impl Options {
                 "--rounds" => options.rounds = value()?.parse::<usize>()?.max(1),
                 "--seconds" => options.time = Duration::from_secs(value()?.parse::<u64>()?.max(1)),
                 "--only" => options.only(&value()?)?,
+                "--calm" => options.calm = true,
                 "--veth" => options.veth = true,
                 // What cargo itself passes.
                 "--bench" => {}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::load::{self, Group, Load};
-use crate::machine::Meter;
+use crate::machine::{DISTURBED, Meter};
 use crate::options::Options;
 use crate::peers::{Lineup, Peer, Tunnel};
 use crate::place::Place;
@@ -22,6 +22,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 /// The measure of every load that says how much of the machine others used.
 pub(crate) const OTHERS: &str = "others_percent";
+
+/// How often a disturbed load runs with `--calm`.
+const TRIES: usize = 5;
 
 /// What was measured in one place.
 #[derive(Default)]
@@ -97,6 +100,7 @@ pub(crate) fn all(
                 place,
                 group: *group,
                 time: options.time,
+                tries: if options.calm { TRIES } else { 1 },
                 scratch: scratch.join(format!("{round}-{}", group.name())),
             };
             stage.run(&peers, &servers, &mut results)?;
@@ -111,6 +115,7 @@ struct Stage<'a> {
     place: &'a Place,
     group: Group,
     time: Duration,
+    tries: usize,
     scratch: std::path::PathBuf,
 }
 
@@ -130,7 +135,7 @@ impl Stage<'_> {
         });
         for load in load::ALL.iter().filter(|load| load.group == self.group) {
             for (name, tunnel) in &mut up {
-                match self.measure(load, tunnel) {
+                match self.calmest(load, tunnel) {
                     Ok(measures) => {
                         let (measure, value) = measures[0];
                         say(&format!("  {} over {name}: {value:.2} {measure}", load.key));
@@ -174,6 +179,25 @@ impl Stage<'_> {
             tunnel.check()
         })?;
         Ok(tunnel)
+    }
+
+    /// The first undisturbed measurement, else the least disturbed one.
+    fn calmest(&self, load: &Load, tunnel: &mut Tunnel) -> Result<Vec<(&'static str, f64)>> {
+        let others = |measures: &[(&str, f64)]| {
+            let found = measures.iter().find(|(name, _)| *name == OTHERS);
+            found.map_or(f64::MAX, |(_, percent)| *percent)
+        };
+        let mut best = self.measure(load, tunnel)?;
+        for _ in 1..self.tries {
+            if others(&best) <= DISTURBED {
+                break;
+            }
+            let again = self.measure(load, tunnel)?;
+            if others(&again) < others(&best) {
+                best = again;
+            }
+        }
+        Ok(best)
     }
 
     fn measure(&self, load: &Load, tunnel: &mut Tunnel) -> Result<Vec<(&'static str, f64)>> {
