@@ -219,7 +219,7 @@ impl Link {
         }
         // Now the peer has the word.
         if send.finish().is_ok() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
