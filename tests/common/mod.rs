@@ -477,7 +477,10 @@ impl Drop for Daemon {
         if thread::panicking() {
             let name = self.dir.file_name().unwrap_or_default().display();
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            eprintln!("--- log of {name}\n{log}");
+            #[allow(clippy::print_stderr)] // it explains the failure
+            {
+                eprintln!("--- log of {name}\n{log}");
+            }
         }
     }
 }
