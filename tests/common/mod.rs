@@ -472,6 +472,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    #[allow(clippy::print_stderr, reason = "the harness shows it with the failure")]
     fn drop(&mut self) {
         if thread::panicking() {
             let name = self.dir.file_name().unwrap_or_default().display();
