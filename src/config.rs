@@ -98,8 +98,8 @@ pub(crate) struct Config {
     pub(crate) set: Layer,
     /// What was given on the command line, for messages.
     pub(crate) flags: Vec<&'static str>,
-    /// Where everything is kept.
-    pub(crate) data_dir: PathBuf,
+    /// Where everything is kept, if anything says so.
+    data_dir: Option<PathBuf>,
     /// To be logged once the log is open.
     pub(crate) notices: Vec<Notice>,
 }
@@ -136,8 +136,8 @@ impl Config {
         let given = flags.given();
         let set = flags.or(env.own).or(env.localai).or(from_file);
         let data_dir = match &set.data_dir {
-            Some(dir) => dir.clone(),
-            None => default_data_dir(vars).ok_or(ConfigError::NoHome)?,
+            Some(dir) => Some(dir.clone()),
+            None => default_data_dir(vars),
         };
         Ok(Self {
             set,
@@ -156,6 +156,14 @@ impl Config {
             Some(path) => read_token_file(path).map(Some),
             None => Ok(self.set.token.clone()),
         }
+    }
+
+    /// Where everything is kept. Commands that keep nothing do without.
+    ///
+    /// # Errors
+    /// Nothing says where.
+    pub(crate) fn data_dir(&self) -> Result<&Path, ConfigError> {
+        self.data_dir.as_deref().ok_or(ConfigError::NoHome)
     }
 
     /// How long running connections may take to end.
@@ -336,7 +344,7 @@ mod tests {
 
     #[test]
     fn the_data_directory_follows_systemd_then_xdg_then_home() {
-        let dir = |pairs: &[(&str, &str)]| load(Layer::default(), pairs, None).data_dir;
+        let dir = |pairs: &[(&str, &str)]| load(Layer::default(), pairs, None).data_dir.unwrap();
         assert_eq!(dir(&[]), PathBuf::from("/home/u/.local/state/warren"));
         let xdg = ("XDG_STATE_HOME", "/x");
         assert_eq!(dir(&[xdg]), PathBuf::from("/x/warren"));

@@ -56,6 +56,22 @@ impl World {
     }
 }
 
+/// What stores nothing needs no place to store it: containers often have no home.
+#[test]
+fn commands_that_keep_nothing_do_without_a_home() {
+    let world = World::new();
+    let homeless = |args: &[&str]| world.warren(args).env_clear().output().unwrap();
+    let token = out(&homeless(&["token", "new"]));
+    assert_eq!(
+        homeless(&["token", "inspect", token.trim()]).status.code(),
+        Some(0)
+    );
+    assert_eq!(homeless(&["completions", "bash"]).status.code(), Some(0));
+    let refused = homeless(&["status"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(err(&refused).contains("--data-dir"), "{}", err(&refused));
+}
+
 fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }

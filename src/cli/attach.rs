@@ -51,7 +51,7 @@ pub(crate) async fn run(
     config: &Config,
     output: Output,
 ) -> Result<u8, Failure> {
-    match Client::connect(&config.data_dir).await {
+    match Client::connect(config.data_dir()?).await {
         Ok(client) => attach(&client, command, config, output).await,
         Err(missing @ ClientError::NoDaemon { .. }) if command.bg => Err(Failure::from(missing)
             .hint("--bg leaves the role with a daemon: run `warren up` first")),

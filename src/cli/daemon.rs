@@ -4,6 +4,7 @@
 //! Exit code 0 after a clean end, however it was asked for; 130 or 143 when a second signal cut
 //! the drain short.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use warren::api::shapes::RoleSpec;
 use warren::mesh::keys::NetworkKeys;
-use warren::mesh::token::{NATIVE_PREFIX, Token, TokenText};
+use warren::mesh::token::{Token, TokenKind, TokenText};
 use warren::node::{
     ExposeSpec, Failover, IngressSpec, Mode, Node, NodeBuilder, NodeError, RoleInfo, RoleKind,
     Status, Strategy,
@@ -43,13 +44,16 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     let mut signals = Signals::new()?;
     let mut supervisor = Supervisor::new();
     let token = token(config)?;
-    let is_new = token.is_none() && !config.data_dir.join(TOKEN_FILE).exists();
+    let dir = config.data_dir()?;
+    let is_new = token.is_none() && !dir.join(TOKEN_FILE).exists();
     if is_new && !plan.found {
-        return Err(no_token(config));
+        return Err(no_token(dir));
     }
-    let localai = is_localai(config, token.as_ref());
     let (crypto, discovery) = intervals(config)?;
-    let builder = builder(config, token, plan.found).intervals(crypto, discovery);
+    let builder = builder(config, token)
+        .data_dir(dir)
+        .found(plan.found)
+        .intervals(crypto, discovery);
     let starting = Box::pin(builder.start());
     let node = tokio::select! {
         started = starting => started?,
@@ -61,7 +65,7 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     }
     let status = node.status();
     announce(&node, &status, is_new, config, output)?;
-    if localai {
+    if node.token().kind() == TokenKind::LocalAi {
         tracing::warn!("{LOCALAI_NOTE}");
     }
     supervisor.ready(&status);
@@ -76,19 +80,10 @@ fn token(config: &Config) -> Result<Option<TokenText>, Failure> {
     Ok(Some(TokenText::parse(text.expose())?))
 }
 
-/// Whether the network's token, given or stored, came from LocalAI.
-fn is_localai(config: &Config, given: Option<&TokenText>) -> bool {
-    match given {
-        Some(token) => matches!(token, TokenText::LocalAi(_)),
-        None => crate::config::read_token_file(&config.data_dir.join(TOKEN_FILE))
-            .is_ok_and(|stored| !stored.expose().starts_with(NATIVE_PREFIX)),
-    }
-}
-
-fn no_token(config: &Config) -> Failure {
+fn no_token(dir: &Path) -> Failure {
     let message = format!(
         "no token: none was given, and none is stored in {}",
-        config.data_dir.display()
+        dir.display()
     );
     Failure::from(NodeError::new("no_token", message)).hint(
         "give the one of your network with --token-file or WARREN_TOKEN (`warren token show` \
@@ -96,11 +91,9 @@ fn no_token(config: &Config) -> Failure {
     )
 }
 
-fn builder(config: &Config, token: Option<TokenText>, found: bool) -> NodeBuilder {
+fn builder(config: &Config, token: Option<TokenText>) -> NodeBuilder {
     let set = &config.set;
     let mut builder = Node::builder()
-        .data_dir(&config.data_dir)
-        .found(found)
         .network_id(set.network_id.clone())
         .http_token(set.http_token.unwrap_or(false))
         .admin_socket(true)

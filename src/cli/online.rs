@@ -30,7 +30,7 @@ async fn start(command: Command, config: &Config, output: Output) -> Result<u8, 
         Command::Leave(ref args) => leave::check(args)?,
         _ => {}
     }
-    let client = Client::connect(&config.data_dir).await?;
+    let client = Client::connect(config.data_dir()?).await?;
     match command {
         Command::Status => status::run(&client, output).await,
         Command::Nodes => nodes::run(&client, output).await,
@@ -60,7 +60,7 @@ fn on_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
 /// The join token of the daemon on the data directory; `None` if none runs there.
 pub(crate) fn running_token(config: &Config) -> Result<Option<Zeroizing<String>>, Failure> {
     on_runtime(async {
-        match Client::connect(&config.data_dir).await {
+        match Client::connect(config.data_dir()?).await {
             Ok(client) => Ok(Some(client.join_token().await?)),
             Err(ClientError::NoDaemon { .. }) => Ok(None),
             Err(other) => Err(other.into()),

@@ -73,9 +73,9 @@ fn show(config: &Config, output: Output) -> Result<(), Failure> {
     if let Some(token) = super::online::running_token(config)? {
         return print(&token, output);
     }
-    let path = config.data_dir.join(super::TOKEN_FILE);
+    let path = config.data_dir()?.join(super::TOKEN_FILE);
     if !path.exists() {
-        let dir = config.data_dir.display();
+        let dir = config.data_dir()?.display();
         return Err(
             Failure::failed("not_found", format!("no token is stored in {dir}"))
                 .hint("`warren up` founds a network, `warren join TOKEN` joins one"),

@@ -19,7 +19,10 @@
 mod builder;
 mod control;
 mod ledger;
+mod network;
+mod refusal;
 mod roles;
+mod start;
 mod stop;
 mod tunnels;
 

@@ -211,7 +211,7 @@ async fn a_body_over_the_limit_is_refused_and_the_sender_gets_to_know() {
     let bucket = "b".parse().unwrap();
     let put = client.ledger_put(&bucket, "k", vec![b'x'; 8 * limit]).await;
     assert_eq!(code(&put.unwrap_err()), "too_large");
-    let import = client.ledger_import(vec![b' '; 64 * limit + 1]).await;
+    let import = client.ledger_import(vec![b' '; 256 * limit + 1]).await;
     assert_eq!(code(&import.unwrap_err()), "too_large");
     let import = client.ledger_import(vec![b' '; 2 * limit]).await;
     assert_eq!(

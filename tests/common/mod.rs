@@ -472,11 +472,15 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    #[allow(clippy::print_stderr, reason = "the harness shows it with the failure")]
     fn drop(&mut self) {
         if thread::panicking() {
             let name = self.dir.file_name().unwrap_or_default().display();
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            eprintln!("--- log of {name}\n{log}");
+            #[allow(clippy::print_stderr)] // it explains the failure
+            {
+                eprintln!("--- log of {name}\n{log}");
+            }
         }
     }
 }

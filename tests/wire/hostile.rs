@@ -110,8 +110,19 @@ async fn frames_that_are_none_end_the_link() {
     scene.counted("frame_bad", 1).await;
 
     let mut link = scene.link().await;
+    let half = &frame(kind::PING, 8, &[0; 4]);
+    link.send.write_all(half).await.unwrap();
     link.send.finish().unwrap();
     assert_eq!(closed_with(&link.connection).await, CloseCode::Protocol);
+    scene.nobody_else_noticed().await;
+}
+
+#[tokio::test]
+async fn who_ends_its_control_stream_in_order_is_let_go() {
+    let scene = Scene::new().await;
+    let mut link = scene.link().await;
+    link.send.finish().unwrap();
+    assert_eq!(closed_with(&link.connection).await, CloseCode::Done);
     scene.nobody_else_noticed().await;
 }
 
