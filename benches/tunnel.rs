@@ -27,8 +27,9 @@
 //!   when it was too much: the medians then belong to another machine.
 //! - Ports come from the kernel; bore's control port cannot be chosen, so its server has a
 //!   loopback address to itself. Programs see neither the user's environment nor their home.
-//! - It contacts nothing but loopback and its namespaces. What a peer does by itself is its own:
-//!   dumbpipe looks for its relays. edgevpn finds peers by multicast, so it runs with `--veth` only.
+//! - It contacts nothing but loopback and its namespaces. dumbpipe looks for its relays on the
+//!   internet, so outside namespaces it runs only if `--only` names it; edgevpn finds peers by
+//!   multicast, so it runs with `--veth` only.
 //!
 //! Children, namespaces and files are removed when it ends, also by Ctrl-C or SIGTERM.
 

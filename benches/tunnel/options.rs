@@ -68,6 +68,11 @@ impl Options {
         Ok(())
     }
 
+    /// Whether this tunnel was asked for by name.
+    pub(crate) fn names_tunnel(&self, name: &str) -> bool {
+        self.tunnels.iter().any(|named| named == name)
+    }
+
     /// Whether loads of this group run; all do unless some are named.
     pub(crate) fn wants_group(&self, group: Group) -> bool {
         self.groups.is_empty() || self.groups.contains(&group)

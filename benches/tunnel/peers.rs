@@ -90,9 +90,17 @@ impl Peer {
     }
 
     /// Why it cannot run there, if it cannot.
-    pub(crate) fn unfit(&self, place: &Place) -> Option<&'static str> {
-        (self.name == "edgevpn" && !place.has_multicast())
-            .then_some("finds its peers by multicast: only with --veth")
+    pub(crate) fn unfit(&self, place: &Place, options: &Options) -> Option<&'static str> {
+        match self.name {
+            "edgevpn" if !place.is_closed() => {
+                Some("finds its peers by multicast: only with --veth")
+            }
+            // A benchmark must not speak to the internet unasked.
+            "dumbpipe" if !place.is_closed() && !options.names_tunnel(self.name) => {
+                Some("looks for its relays on the internet: with --veth, or named by --only")
+            }
+            _ => None,
+        }
     }
 
     /// The first word that its program prints and that looks like one.

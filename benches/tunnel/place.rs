@@ -61,8 +61,9 @@ impl Place {
         })
     }
 
-    /// Whether the two ends can hear each other's multicast, and nobody else's.
-    pub(crate) fn has_multicast(&self) -> bool {
+    /// Whether the two ends are in namespaces of their own: they hear each other's multicast,
+    /// and nothing leads anywhere else.
+    pub(crate) fn is_closed(&self) -> bool {
         self.near.namespace.is_some()
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn all(
     let mut results = Results::default();
     let mut peers = Vec::new();
     for peer in &lineup.present {
-        match peer.unfit(place) {
+        match peer.unfit(place, options) {
             Some(why) => results.unfit.push((peer.name, why)),
             None => peers.push(*peer),
         }

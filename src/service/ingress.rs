@@ -197,7 +197,8 @@ async fn accept_all(
         match listener.accept().await {
             Ok((tcp, from)) => {
                 pause = PAUSE_FIRST;
-                let serving = shared.clone().serve(tcp, from);
+                // On the heap once: a task moves its future several times, and this one is large.
+                let serving = Box::pin(shared.clone().serve(tcp, from));
                 tasks.spawn(abort.clone().run_until_cancelled_owned(serving));
             }
             Err(error) if is_about_one_client(&error) => {}
