@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
 use crate::mesh::entry::Entry;
@@ -63,8 +63,6 @@ pub trait Control: Send + Sync + 'static {
     fn status(&self) -> Status;
     /// The mesh now.
     fn view(&self) -> Arc<View>;
-    /// The mesh as it changes.
-    fn watch(&self) -> watch::Receiver<Arc<View>>;
     /// What happens from now on. A receiver that lags loses the oldest events.
     fn events(&self) -> broadcast::Receiver<Event>;
     /// Roles taken, by number.

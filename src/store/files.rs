@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `identity.key` | the Ed25519 seed, 32 bytes in base32 (`a-z2-7`, 52 characters) |
 //! | `token` | the network's token as it was given |
-//! | `admin.cookie` | 32 random bytes in hex; whoever can read it may talk to the admin socket |
 //! | `localai.secret` | hash of a token and the secret derived from it, 32 bytes each in hex |
 //!
 //! Each is replaced as a whole and synced, file and directory, so a crash leaves the old line or
@@ -17,7 +16,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use data_encoding::{BASE32_NOPAD_NOCASE, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE32_NOPAD_NOCASE, HEXLOWER};
 use zeroize::Zeroizing;
 
 use super::StoreError;
@@ -28,8 +27,6 @@ use crate::mesh::id::Identity;
 pub const IDENTITY_FILE: &str = "identity.key";
 /// Name of the token's file.
 pub const TOKEN_FILE: &str = "token";
-/// Name of the admin cookie's file.
-pub const COOKIE_FILE: &str = "admin.cookie";
 /// Name of the file with the secret derived from a LocalAI token.
 pub const LOCALAI_SECRET_FILE: &str = "localai.secret";
 
@@ -149,43 +146,6 @@ pub fn save_localai_secret(
     let secret = Zeroizing::new(HEXLOWER.encode(secret));
     let line = Zeroizing::new(format!("{} {}", HEXLOWER.encode(key), *secret));
     write_line(&dir.join(LOCALAI_SECRET_FILE), &line)
-}
-
-/// What a caller of the admin socket must show: 64 hex digits. Made if there is none yet.
-///
-/// # Errors
-/// The file cannot be read or made, or holds something else.
-pub fn load_or_create_cookie(dir: &Path) -> Result<Zeroizing<String>, StoreError> {
-    if let Some(cookie) = load_cookie(dir)? {
-        return Ok(cookie);
-    }
-    let path = dir.join(COOKIE_FILE);
-    let cookie = Zeroizing::new(HEXLOWER.encode(&*random(&path)?));
-    write_line(&path, &cookie)?;
-    Ok(cookie)
-}
-
-/// The admin cookie, for clients: nothing is made.
-///
-/// # Errors
-/// The file is there and cannot be read, or holds something else.
-pub fn load_cookie(dir: &Path) -> Result<Option<Zeroizing<String>>, StoreError> {
-    let path = dir.join(COOKIE_FILE);
-    let Some(line) = read_line(&path, MAX_LINE_BYTES)? else {
-        return Ok(None);
-    };
-    let bytes = HEXLOWER_PERMISSIVE
-        .decode(line.as_bytes())
-        .map(Zeroizing::new);
-    match bytes {
-        Ok(bytes) if bytes.len() == 32 => Ok(Some(line)),
-        _ => Err(StoreError::Secret {
-            path,
-            expected: "an admin cookie",
-            reason: "it has not 64 hex digits".to_owned(),
-            loss: "to get a new one at the next start",
-        }),
-    }
 }
 
 fn random(path: &Path) -> Result<Zeroizing<[u8; 32]>, StoreError> {
@@ -331,18 +291,6 @@ mod tests {
         assert_eq!(load_localai_secret(dir.path(), &[3; 32]).unwrap(), None);
         std::fs::write(dir.path().join(LOCALAI_SECRET_FILE), "damaged").unwrap();
         assert_eq!(load_localai_secret(dir.path(), &[1; 32]).unwrap(), None);
-    }
-
-    #[test]
-    fn a_cookie_is_made_by_the_daemon_only() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(load_cookie(dir.path()).unwrap(), None);
-        let cookie = load_or_create_cookie(dir.path()).unwrap();
-        assert_eq!(cookie.len(), 64);
-        assert_eq!(load_or_create_cookie(dir.path()).unwrap(), cookie);
-        assert_eq!(load_cookie(dir.path()).unwrap(), Some(cookie));
-        std::fs::write(dir.path().join(COOKIE_FILE), "short").unwrap();
-        assert!(load_or_create_cookie(dir.path()).is_err());
     }
 
     #[test]

@@ -236,10 +236,6 @@ impl Control for FakeNode {
         self.view.borrow().clone()
     }
 
-    fn watch(&self) -> watch::Receiver<Arc<View>> {
-        self.view.subscribe()
-    }
-
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
