@@ -180,6 +180,7 @@ impl Turn {
             Effect::Dial { dialled, targets } => self.net.dial(dialled, targets),
             Effect::Close { link, code } => self.net.close(link, code),
             Effect::Retire { link } => self.net.retire(link),
+            Effect::Trim { link } => self.net.trim(link),
             Effect::Save(save) => self.store.later(match save {
                 Save::Entry(entry) => Change::PutEntry(entry),
                 Save::Drop(slot) => Change::DropEntry(slot),

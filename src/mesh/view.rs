@@ -22,7 +22,7 @@ pub enum PathKind {
     Direct,
     /// Through a relay.
     Relay,
-    /// Not at all, at present.
+    /// Over no link at present. A node that is online is dialled when it is needed.
     None,
 }
 

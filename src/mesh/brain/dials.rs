@@ -182,7 +182,7 @@ impl Brain {
         }
     }
 
-    fn dial_member(&mut self, peer: NodeId) {
+    pub(super) fn dial_member(&mut self, peer: NodeId) {
         let Some(member) = self.members.get_mut(&peer) else {
             return;
         };

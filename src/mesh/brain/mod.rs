@@ -11,6 +11,7 @@
 
 mod dials;
 mod links;
+mod reach;
 mod spread;
 mod views;
 
@@ -35,6 +36,7 @@ use super::view::View;
 use super::wire::Frame;
 
 pub use links::LinkUp;
+pub use reach::Reach;
 
 /// Most members kept. A token holder can mint identities without end; beyond this, nodes that
 /// are only heard of are ignored.
@@ -154,6 +156,11 @@ pub enum Effect {
     },
     /// Close a link when no tunnel is left on it; open none on it.
     Retire {
+        /// Which.
+        link: LinkId,
+    },
+    /// Close a link unless a tunnel is open on it, or was a moment ago: nothing else needs it.
+    Trim {
         /// Which.
         link: LinkId,
     },
