@@ -2,10 +2,11 @@
 //!
 //! Everything that waits is somewhere else: dials and links in [`crate::net`], commits in
 //! [`crate::store`]. The loop itself never waits for either. [`Driver`] is the handle to it;
-//! `turn` is the loop, `writes` the way of a value to the disk and into the ledger, `problems`
-//! what the operator should look at.
+//! `turn` is the loop, `reach` the way to a link on demand, `writes` that of a value to the disk
+//! and into the ledger, `problems` what the operator should look at.
 
 mod problems;
+mod reach;
 mod turn;
 mod writes;
 
@@ -30,7 +31,10 @@ use crate::mesh::records::ServiceRecord;
 use crate::mesh::view::View;
 use crate::net::{LinkEvent, Net};
 use crate::store::{Store, StoreError};
+use reach::Waiting;
 use turn::Turn;
+
+pub use reach::ReachError;
 
 /// Requests that may wait for the loop.
 const MAX_REQUESTS: usize = 1_024;
@@ -77,9 +81,9 @@ pub enum WriteError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PingError {
-    /// No link to the node is up.
-    #[error("the node is not online")]
-    Offline,
+    /// There is no link to the node.
+    #[error(transparent)]
+    Unreachable(#[from] ReachError),
     /// No answer in time, or too many pings at once.
     #[error("no answer within {PING_LIMIT:?}")]
     Silent,
@@ -111,6 +115,9 @@ enum Request {
         node: NodeId,
         reply: Reply<Duration>,
     },
+    Reach {
+        node: NodeId,
+    },
     Read(Read),
 }
 
@@ -129,6 +136,7 @@ pub struct Driver {
     view: watch::Receiver<Arc<View>>,
     events: broadcast::Sender<Event>,
     shown: Arc<Mutex<Shown>>,
+    waiting: Waiting,
     net: Arc<Net>,
     clock: Clock,
 }
@@ -165,11 +173,13 @@ impl Driver {
         let (view_out, view) = watch::channel(Arc::new(View::new(setup.brain.me())));
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let shown = Arc::new(Mutex::new(Shown::default()));
+        let waiting = Waiting::default();
         let driver = Self {
             requests,
             view,
             events: events.clone(),
             shown: Arc::clone(&shown),
+            waiting: waiting.clone(),
             net: Arc::clone(&setup.net),
             clock: setup.clock.clone(),
         };
@@ -187,6 +197,7 @@ impl Driver {
             view: view_out,
             events,
             shown,
+            waiting,
         };
         // The first view, and this node's record in it, are there before anyone can ask.
         turn.carry_out();
@@ -206,11 +217,6 @@ impl Driver {
     /// What happens from now on.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
-    }
-
-    /// The link that work for `node` goes over.
-    pub fn route(&self, node: NodeId) -> Option<LinkId> {
-        lock(&self.shown).routes.get(&node).copied()
     }
 
     /// Counted refusals, by reason.
@@ -276,17 +282,24 @@ impl Driver {
         self.ask(|reply| Request::Leave { reply }).await;
     }
 
-    /// Round trip of a frame to `node`.
+    /// Round trip of a frame to `node`, which is dialled if no link is up.
     ///
     /// # Errors
     /// See [`PingError`].
     pub async fn ping(&self, node: NodeId) -> Result<Duration, PingError> {
-        if self.route(node).is_none() {
-            return Err(PingError::Offline);
-        }
-        let asked = self.ask(|reply| Request::Ping { node, reply });
-        let answer = tokio::time::timeout(PING_LIMIT, asked).await;
-        answer.ok().flatten().ok_or(PingError::Silent)
+        let ping = async {
+            for _ in 0..2 {
+                self.reach(node).await?;
+                let rtt = self.ask(|reply| Request::Ping { node, reply }).await;
+                if let Some(rtt) = rtt {
+                    return Ok(rtt);
+                }
+                // The link ended: the other side may just have had no more use for it.
+            }
+            Err(PingError::Silent)
+        };
+        let answer = tokio::time::timeout(PING_LIMIT, ping).await;
+        answer.unwrap_or(Err(PingError::Silent))
     }
 
     /// Reads from the brain; `None` while the node stops.

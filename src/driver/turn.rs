@@ -11,12 +11,14 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::problems::wrong_node_code;
+use super::reach::{FailedDial, Waiting};
 use super::writes::Commit;
 use super::{PING_LIMIT, Reply, Request, Shown, lock};
 use crate::clock::{self, Clock};
 use crate::mesh::brain::{Brain, Effect, Input, Save};
 use crate::mesh::event::{Event, What};
 use crate::mesh::id::NodeId;
+use crate::mesh::members::LinkId;
 use crate::mesh::view::View;
 use crate::mesh::wire::Frame;
 use crate::net::{LinkEvent, Net};
@@ -29,6 +31,13 @@ const IDLE: Duration = Duration::from_secs(3_600);
 /// Pings of people under way at once.
 const MAX_PINGS: usize = 1_024;
 
+/// A ping that waits for its answer.
+pub(super) struct Ping {
+    sent: Duration,
+    link: LinkId,
+    reply: Reply<Duration>,
+}
+
 /// What the loop works with.
 pub(super) struct Turn {
     pub(super) brain: Brain,
@@ -39,10 +48,11 @@ pub(super) struct Turn {
     pub(super) knockable: Vec<SocketAddr>,
     pub(super) rng: StdRng,
     pub(super) commits: FuturesUnordered<Commit>,
-    pub(super) pings: HashMap<u64, (Duration, Reply<Duration>)>,
+    pub(super) pings: HashMap<u64, Ping>,
     pub(super) view: watch::Sender<Arc<View>>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) shown: Arc<Mutex<Shown>>,
+    pub(super) waiting: Waiting,
 }
 
 impl Turn {
@@ -102,17 +112,23 @@ impl Turn {
                         frame: Frame::Pong(number),
                         ..
                     } => {
-                        if let Some((sent, reply)) = self.pings.remove(number) {
-                            let _ = reply.send(now.mono.saturating_sub(sent));
+                        if let Some(ping) = self.pings.remove(number) {
+                            let _ = ping.reply.send(now.mono.saturating_sub(ping.sent));
                         }
                     }
                     Input::LinkUp(up) => self.reached(up.peer, up.dialled.as_ref()),
                     Input::DialFailed {
                         dialled, reason, ..
                     } => self.dial_problem(dialled, reason),
+                    // Dropped, so that whoever waits hears of it.
+                    Input::LinkDown { link, .. } => self.pings.retain(|_, ping| ping.link != *link),
                     _ => {}
                 }
+                let failed = FailedDial::of(&input);
                 self.brain.handle(now, &mut self.rng, input);
+                if let Some(failed) = failed {
+                    self.settle_failed(failed);
+                }
             }
         }
     }
@@ -137,10 +153,12 @@ impl Turn {
             Request::Leave { reply } => {
                 self.brain.leave();
                 self.net.set_alive(self.brain.alive());
+                self.settle_all();
                 self.carry_out();
                 let _ = reply.send(());
             }
             Request::Ping { node, reply } => self.ping(node, reply),
+            Request::Reach { node } => self.settle(node),
             Request::Read(read) => read(&self.brain),
         }
     }
@@ -148,14 +166,15 @@ impl Turn {
     pub(super) fn ping(&mut self, node: NodeId, reply: Reply<Duration>) {
         let now = self.clock.now().mono;
         self.pings
-            .retain(|_, (sent, _)| now.saturating_sub(*sent) < PING_LIMIT);
+            .retain(|_, ping| now.saturating_sub(ping.sent) < PING_LIMIT);
         let route = self
             .brain
             .best_link(node)
-            .filter(|_| self.pings.len() < MAX_PINGS);
+            .filter(|link| self.net.is_up(*link) && self.pings.len() < MAX_PINGS);
         if let Some(link) = route {
             let number: u64 = rand::random();
-            self.pings.insert(number, (now, reply));
+            let sent = now;
+            self.pings.insert(number, Ping { sent, link, reply });
             self.net.send(link, &Frame::Ping(number));
         }
     }
@@ -167,6 +186,7 @@ impl Turn {
             let routes = nodes.filter_map(|node| Some((*node, self.brain.best_link(*node)?)));
             lock(&self.shown).routes = routes.collect();
             self.view.send_replace(view);
+            self.settle_all();
         }
         while let Some(effect) = self.brain.poll_effect() {
             self.effect(effect);

@@ -255,7 +255,7 @@ impl Node {
         self.inner.driver.ping(node).await.map_err(|error| {
             let message = format!("node {}: {error}", node.short());
             let hint = match error {
-                PingError::Offline => "`warren nodes` shows who answers",
+                PingError::Unreachable(_) => "`warren nodes` shows who answers",
                 PingError::Silent => "it may be frozen or overloaded; try again",
             };
             NodeError::new("unreachable", message).with_hint(hint)

@@ -37,9 +37,15 @@ impl Tunnels for Outgoing {
         debug_assert!(node != self.me, "a node serves itself over TCP");
         let unreachable = move |cause: String| OpenError::Unreachable { node, cause };
         async move {
-            let link = self.driver.route(node);
-            let link = link.ok_or_else(|| unreachable("no link is up".to_owned()))?;
-            let opened = self.net.open(link).await;
+            let reached = self.driver.reach(node).await;
+            let link = reached.map_err(|error| unreachable(error.to_string()))?;
+            let mut opened = self.net.open(link).await;
+            if opened.is_err() {
+                // It ended between the two, perhaps because nobody had used it for a while.
+                let reached = self.driver.reach(node).await;
+                let link = reached.map_err(|error| unreachable(error.to_string()))?;
+                opened = self.net.open(link).await;
+            }
             let (send, recv, guard) = opened.map_err(|error| unreachable(error.to_string()))?;
             Ok(QuicEnd::new(send, recv).holding(guard))
         }

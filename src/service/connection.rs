@@ -111,8 +111,20 @@ impl Shared {
         }
     }
 
-    /// One try at one node.
+    /// A try at one node; a second one if the first had a link that just then was given up.
     async fn attempt(
+        &self,
+        node: NodeId,
+        near: &mut Guarded<Client>,
+        kept: &mut Kept,
+    ) -> (Option<Guarded<Far>>, Attempt) {
+        match self.attempt_once(node, near, kept).await {
+            (_, Attempt::Failed(Failure::LetGo)) => self.attempt_once(node, near, kept).await,
+            done => done,
+        }
+    }
+
+    async fn attempt_once(
         &self,
         node: NodeId,
         near: &mut Guarded<Client>,

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use super::client::Client;
 use super::held::Held;
 use crate::mesh::stream::Cut;
+use crate::net::link::ends_only_the_link;
 
 /// Bytes read from a socket at once. One buffer serves the whole thread: a buffer for each
 /// connection would cost more than the copying (zeroing and cold caches).
@@ -44,6 +45,8 @@ pub enum ReadFault {
     Reset,
     /// The link under the stream is gone.
     Lost,
+    /// The same, and it says nothing of the other node: no side had a use for the link.
+    LetGo,
 }
 
 /// Why no more bytes can be written.
@@ -353,6 +356,9 @@ impl End for QuicEnd {
         let count = match read {
             Ok(count) => count.unwrap_or(0),
             Err(ReadError::Reset(_)) => return Poll::Ready(Err(ReadFault::Reset)),
+            Err(ReadError::ConnectionLost(end)) if ends_only_the_link(&end) => {
+                return Poll::Ready(Err(ReadFault::LetGo));
+            }
             Err(_) => return Poll::Ready(Err(ReadFault::Lost)),
         };
         let mut bytes = 0;

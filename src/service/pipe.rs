@@ -218,7 +218,8 @@ impl Direction {
                     return Poll::Ready(Err(Fault::From));
                 }
                 Poll::Ready(Err(
-                    MoveFault::Read(ReadFault::Lost) | MoveFault::Write(WriteFault::Lost),
+                    MoveFault::Read(ReadFault::Lost | ReadFault::LetGo)
+                    | MoveFault::Write(WriteFault::Lost),
                 )) => return Poll::Ready(Err(Fault::Link)),
                 Poll::Ready(Err(MoveFault::Write(refused))) => {
                     self.saw_reset = refused == WriteFault::Reset;

@@ -31,6 +31,8 @@ pub(super) enum Failure {
     Reset,
     #[error("the link was lost before an answer")]
     Lost,
+    #[error("the link was given up before an answer")]
+    LetGo,
     #[error("the connection was closed without an answer")]
     Empty,
     #[error("the node did not say in time whether its server accepts")]
@@ -42,6 +44,7 @@ impl From<ReadFault> for Failure {
         match fault {
             ReadFault::Reset => Self::Reset,
             ReadFault::Lost => Self::Lost,
+            ReadFault::LetGo => Self::LetGo,
         }
     }
 }
