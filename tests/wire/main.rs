@@ -20,4 +20,5 @@ mod rig;
 mod rotation;
 mod silence;
 mod skew;
+mod trim;
 mod vectors;

@@ -228,11 +228,15 @@ pub(crate) async fn expose(node: &Node, service: &str, target: SocketAddr) {
 
 /// Opens an ingress and waits until it has a provider.
 pub(crate) async fn ingress(node: &Node, service: &str) -> SocketAddr {
+    ingress_with(node, service, Failover::Connect).await
+}
+
+pub(crate) async fn ingress_with(node: &Node, service: &str, failover: Failover) -> SocketAddr {
     let spec = IngressSpec {
         service: service.parse().unwrap(),
         listen: LOOPBACK.parse().unwrap(),
         strategy: Strategy::LeastUsed,
-        failover: Failover::Connect,
+        failover,
         mode: Mode::Tcp,
         tls: None,
     };
