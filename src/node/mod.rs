@@ -247,7 +247,7 @@ impl Node {
     /// Round trip to a node over the mesh.
     ///
     /// # Errors
-    /// `unreachable` if it is offline or does not answer in time.
+    /// `unreachable` if it is offline, no link can be made, or it does not answer in time.
     pub async fn ping(&self, node: NodeId) -> Result<Duration, NodeError> {
         if node == self.inner.id {
             return Ok(Duration::ZERO);

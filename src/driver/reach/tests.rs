@@ -43,8 +43,8 @@ fn keys() -> NetworkKeys {
     NetworkKeys::new(&Token::new(Secret::new([7; 32]), 9_000, 360).unwrap())
 }
 
-/// Two nodes; the second leaves the first dial after a lost link to the first, so that nobody
-/// dials before somebody asks.
+/// This node, and one with a smaller id: the first dial after a lost link is left to that one, so
+/// that this node dials only when somebody asks.
 fn identities() -> (Identity, Identity) {
     let [a, b] = [1, 2].map(|n| Identity::from_seed(&[n; 32]));
     if a.id() > b.id() { (a, b) } else { (b, a) }
