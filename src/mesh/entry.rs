@@ -68,6 +68,14 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntryId(pub [u8; 32]);
 
+impl EntryId {
+    /// The first eight bytes as a number, for sums over sets.
+    pub fn prefix(&self) -> u64 {
+        let first = self.0.iter().take(8);
+        first.fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+    }
+}
+
 /// Why an entry was refused. Nothing was merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
@@ -264,6 +272,11 @@ impl Alive {
         bytes.extend_from_slice(&self.incarnation.to_be_bytes());
         bytes.push(self.state as u8);
         bytes
+    }
+
+    /// Its name in reconciliation: SHA-256 of the signed bytes.
+    pub fn id(&self, network: NetworkId) -> EntryId {
+        EntryId(sha256(&self.signed_bytes(network)))
     }
 
     /// Order among one node's own words.

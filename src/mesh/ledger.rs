@@ -84,6 +84,7 @@ pub struct Ledger {
     boots: BTreeMap<NodeId, u64>,
     bytes: usize,
     last_version: u64,
+    digest: u64,
 }
 
 impl Ledger {
@@ -100,6 +101,7 @@ impl Ledger {
             boots: BTreeMap::new(),
             bytes: 0,
             last_version: 0,
+            digest: 0,
         }
     }
 
@@ -274,6 +276,7 @@ impl Ledger {
 
     fn store(&mut self, entry: Entry) {
         let id = entry.id(self.network);
+        self.digest = self.digest.wrapping_add(id.prefix());
         self.note_author(entry.slot.author);
         let quota = self
             .quotas
@@ -307,6 +310,7 @@ impl Ledger {
             return;
         };
         self.by_id.remove(&stored.id);
+        self.digest = self.digest.wrapping_sub(stored.id.prefix());
         self.bytes -= cost(&stored.entry);
         let owner = (slot.author, slot.class);
         if let Some(quota) = self.quotas.get_mut(&owner) {
@@ -347,6 +351,17 @@ impl Ledger {
             .values()
             .map(|stored| &stored.entry)
             .filter(move |entry| entry.slot.bucket == *bucket)
+    }
+
+    /// Order-independent sum over the ids kept.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Buckets in which an author has live entries.
+    pub fn live_buckets_of(&self, author: NodeId) -> BTreeSet<Bucket> {
+        let slots = self.live_slots(author, |_| true);
+        slots.into_iter().map(|slot| slot.bucket).collect()
     }
 
     /// Live entries of one author.

@@ -181,7 +181,7 @@ impl Tunnels for FakeMesh {
     }
 
     fn resolve(&self, text: &str, view: &View) -> Result<NodeId, ResolveError> {
-        let providers = view.services.values().flatten();
+        let providers = view.all_providers();
         let mut named = providers.filter(|one| one.name.as_str() == text);
         let found = named.next().map(|one| one.id);
         found.ok_or_else(|| ResolveError::Unknown(text.to_owned()))

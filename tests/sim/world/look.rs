@@ -23,7 +23,7 @@ impl World {
     pub(crate) fn usable(&self, node: usize, service: &str) -> Vec<NodeId> {
         let view = self.nodes[node].view.as_ref().expect("a view");
         let bucket: Bucket = service.parse().unwrap();
-        let all = view.services.get(&bucket).into_iter().flatten();
+        let all = view.providers(&bucket).iter();
         all.filter(|p| p.usable()).map(|p| p.id).collect()
     }
 
