@@ -130,8 +130,7 @@ impl Turn {
             }
             Request::Import { entries, reply } => self.import(entries, reply),
             Request::Service { bucket, record } => {
-                self.brain
-                    .set_service(now, bucket, record.as_ref());
+                self.brain.set_service(now, bucket, record.as_ref());
             }
             Request::Draining(on) => self.brain.set_draining(now, on),
             Request::Leave { reply } => {
@@ -200,8 +199,7 @@ impl Turn {
                         .into_iter()
                         .filter(|addr| !self.addresses.contains(addr)),
                 );
-                self.brain
-                    .set_addresses(self.clock.now(), all);
+                self.brain.set_addresses(self.clock.now(), all);
             }
             Effect::OwnAlive(alive) => self.net.set_alive(alive),
             Effect::Trim { link } => self.net.retire(link),

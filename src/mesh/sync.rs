@@ -104,11 +104,7 @@ impl Session {
         Ok((session, reply))
     }
 
-    fn new(
-        number: u32,
-        salt: &[u8; 16],
-        ids: Vec<(Order, EntryId)>,
-    ) -> Result<Self, SyncError> {
+    fn new(number: u32, salt: &[u8; 16], ids: Vec<(Order, EntryId)>) -> Result<Self, SyncError> {
         let mut storage = NegentropyStorageVector::with_capacity(ids.len());
         let mut items = HashMap::with_capacity(ids.len());
         for (order, id) in ids {

@@ -111,7 +111,7 @@ fn a_dead_node_is_dialled_at_bounded_intervals_and_found_when_it_returns() {
             let count = dials
                 .filter(|d| d.0 > from && d.1 == Dialled::Node(world.id(2)))
                 .count();
-            assert!((25..60).contains(&count), "{count} dials in ten minutes");
+            assert!((60..150).contains(&count), "{count} dials in ten minutes");
         }
         world.start(2);
         world.until("back", secs(2), World::whole);
@@ -135,7 +135,7 @@ fn a_renewal_that_fails_is_retried_at_bounded_intervals() {
         let before = world.nodes[0].dials.len() + world.nodes[1].dials.len();
         world.run(secs(300));
         let dials = world.nodes[0].dials.len() + world.nodes[1].dials.len() - before;
-        assert!((10..40).contains(&dials), "{dials} dials in five minutes");
+        assert!((20..80).contains(&dials), "{dials} dials in five minutes");
         assert!(world.whole() && world.stats.refused_dials > 0);
     });
 }
@@ -217,7 +217,7 @@ fn a_quiet_mesh_costs_a_few_small_frames_and_stays_so() {
             minutes.push((world.stats.frames - frames, world.stats.bytes - bytes));
         }
         for (frames, bytes) in &minutes {
-            assert!(*frames / 10 <= 160, "{frames} frames a minute on 10 links");
+            assert!(*frames / 10 <= 180, "{frames} frames a minute on 10 links");
             assert!(
                 bytes / frames <= 16,
                 "not only pings: {bytes} bytes in {frames} frames"
@@ -317,7 +317,7 @@ fn a_node_refused_for_its_old_start_is_dialled_at_bounded_intervals() {
         world.run(secs(300));
         assert!(world.refused(0, "old_boot") > 1 && !world.sees(0, 1));
         let dials = world.nodes[0].dials.len() - before;
-        assert!((10..60).contains(&dials), "{dials} dials in five minutes");
+        assert!((20..80).contains(&dials), "{dials} dials in five minutes");
         world.kill(1);
         world.nodes[1].behind = secs(0);
         world.start(1);

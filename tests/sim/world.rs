@@ -327,7 +327,7 @@ impl World {
 
     /// Announces the departure; 50 ms later the process closes its links and ends.
     pub(crate) fn leave(&mut self, node: usize) {
-        self.with(node, |brain, _, _| brain.leave());
+        self.with(node, |brain, now, _| brain.leave(now));
         self.run(ms(50));
         let conns: Vec<usize> = self.nodes[node].links.values().copied().collect();
         for conn in conns {
@@ -440,7 +440,7 @@ impl World {
         let disk = &mut self.nodes[node].disk.entries;
         disk.insert(entry.slot.clone(), entry.clone());
         let spread = entry.clone();
-        self.with(node, |brain, now, rng| brain.apply_own(now, rng, spread));
+        self.with(node, |brain, now, _| brain.apply_own(now, spread));
         entry
     }
 
@@ -454,8 +454,8 @@ impl World {
             target: "127.0.0.1:80".into(),
         };
         let bucket: Bucket = service.parse().unwrap();
-        self.with(node, |brain, now, rng| {
-            brain.set_service(now, rng, bucket, on.then_some(&record));
+        self.with(node, |brain, now, _| {
+            brain.set_service(now, bucket, on.then_some(&record));
         });
     }
 

@@ -144,7 +144,10 @@ impl Link {
         let speak = self.heard + self.suspect_after(timing);
         let end = self.heard + timing.silence_is_death;
         let after = |at: &Duration| *at > checked;
-        [ask.max(self.heard), speak, end].into_iter().filter(after).min()
+        [ask.max(self.heard), speak, end]
+            .into_iter()
+            .filter(after)
+            .min()
     }
 
     /// A far peer gets more time to answer.

@@ -58,6 +58,8 @@ impl Brain {
                     None => {}
                 }
                 self.place(id);
+                // Somebody has just said where it is: it is tried at once.
+                self.next_retry = Some(Duration::ZERO);
             }
             None => {
                 if let Some(known) = self.unpinned.iter().find(|known| known.at == peer.at) {

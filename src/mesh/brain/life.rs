@@ -85,21 +85,16 @@ impl Brain {
     }
 
     /// Takes in what one node says against another: verified, bounded, passed on once.
-    pub(super) fn take_suspicion(
-        &mut self,
-        now: Now,
-        from: Option<NodeId>,
-        suspicion: Suspicion,
-    ) {
+    pub(super) fn take_suspicion(&mut self, now: Now, from: Option<NodeId>, suspicion: Suspicion) {
         if suspicion.subject == self.me {
             return self.refute(now, &suspicion);
         }
         let Some(member) = self.members.get(&suspicion.subject) else {
             return;
         };
-        let current = member.alive.is_some_and(|alive| {
-            suspicion.names(&alive) && alive.state == LifeState::Alive
-        });
+        let current = member
+            .alive
+            .is_some_and(|alive| suspicion.names(&alive) && alive.state == LifeState::Alive);
         if !current || !member.takes_suspicion_of(&suspicion.accuser) {
             return;
         }

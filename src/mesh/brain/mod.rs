@@ -8,7 +8,7 @@
 //! # Membership
 //!
 //! Every node knows every member, and keeps links to a handful: its neighbours on the
-//! [`Rings`], all members while they are [`overlay::FULL_MESH`] or fewer, and one drawn at random
+//! [`Rings`], all members while they are seven or fewer, and one drawn at random
 //! that changes every two minutes. Links to others are dialled when work needs them and closed
 //! when it is done.
 //!
@@ -44,9 +44,7 @@ use rand::Rng;
 
 use super::addr::{HostPort, PeerAddr};
 use super::close::CloseCode;
-use super::entry::{
-    Alive, Class, Draft, Entry, EntryError, EntryId, LifeState, NetworkId, Slot,
-};
+use super::entry::{Alive, Class, Draft, Entry, EntryError, EntryId, LifeState, NetworkId, Slot};
 use super::event::What;
 use super::id::{Identity, NodeId};
 use super::ledger::{Ledger, Merge, Refusal};
@@ -426,9 +424,9 @@ impl Brain {
     /// Whether a node can be given work: it is there as far as anybody knows, it has not left,
     /// and this node is in a position to know.
     pub fn is_online(&self, id: &NodeId) -> bool {
-        self.members.get(id).is_some_and(|member| {
-            member.stands() && (self.caught_up || !member.links.is_empty())
-        })
+        self.members
+            .get(id)
+            .is_some_and(|member| member.stands() && (self.caught_up || !member.links.is_empty()))
     }
 
     /// Whether what this node knows of nodes it has no link to is fresh: a reconciliation has

@@ -14,7 +14,7 @@ use crate::mesh::time::Now;
 use crate::mesh::wire::Frame;
 
 /// Up to this many other members, everybody is everybody's neighbour.
-pub const FULL_MESH: usize = 7;
+pub(super) const FULL_MESH: usize = 7;
 /// A neighbour without link for this long is hard to reach: whoever is next on its ring is taken
 /// as well.
 const LATE: Duration = Duration::from_secs(1);
@@ -205,9 +205,10 @@ impl Brain {
         let mut links: Vec<(LinkId, NodeId)> = near
             .filter_map(|id| Some((self.best_link(*id)?, *id)))
             .collect();
-        let others = self.links.iter().filter(|(_, link)| {
-            link.wanted && !self.overlay.is_neighbour(&link.peer)
-        });
+        let others = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.wanted && !self.overlay.is_neighbour(&link.peer));
         links.extend(others.map(|(id, link)| (*id, link.peer)).take(MAX_ADOPTED));
         links
     }
@@ -258,9 +259,10 @@ impl Brain {
         if self.overlay.next_trim.is_none_or(|at| now.mono < at) {
             return;
         }
-        let due = self.links.iter().filter(|(_, link)| {
-            link.trim_at.is_some_and(|at| now.mono >= at)
-        });
+        let due = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.trim_at.is_some_and(|at| now.mono >= at));
         let due: Vec<LinkId> = due.map(|(id, _)| *id).collect();
         for link in due {
             if let Some(state) = self.links.get_mut(&link) {

@@ -299,7 +299,11 @@ impl Brain {
     pub(super) fn tell_digest(&mut self, now: Now, link: LinkId) {
         let at_rest = now.mono.saturating_sub(self.sessions.changed) >= REST;
         let digest = self.digest();
-        let Some(state) = self.links.get_mut(&link).filter(|_| at_rest && self.caught_up) else {
+        let Some(state) = self
+            .links
+            .get_mut(&link)
+            .filter(|_| at_rest && self.caught_up)
+        else {
             return;
         };
         let near = state.wanted || self.overlay.is_neighbour(&state.peer);
@@ -346,7 +350,12 @@ impl Brain {
     /// A link is gone, and with it every session on it.
     pub(super) fn end_sessions(&mut self, link: LinkId) {
         self.sessions.wanted.retain(|wanted| *wanted != link);
-        if self.sessions.opened.as_ref().is_some_and(|open| open.link == link) {
+        if self
+            .sessions
+            .opened
+            .as_ref()
+            .is_some_and(|open| open.link == link)
+        {
             self.sessions.opened = None;
         }
     }

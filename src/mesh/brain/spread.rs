@@ -153,7 +153,9 @@ impl Brain {
         self.sessions.changed(now.mono);
         let id = entry.id(self.network);
         self.news.fetches.remove(&id);
-        let teller = from.and_then(|link| self.links.get(&link)).map(|link| link.peer);
+        let teller = from
+            .and_then(|link| self.links.get(&link))
+            .map(|link| link.peer);
         self.news.items.push((teller, Item::Entry(entry, id)));
     }
 
@@ -284,7 +286,9 @@ impl Brain {
                 wanted.push(*id);
             }
         }
-        let entries = wanted.iter().filter_map(|id| self.ledger.by_id(id).cloned());
+        let entries = wanted
+            .iter()
+            .filter_map(|id| self.ledger.by_id(id).cloned());
         self.send_entries(link, entries.collect());
     }
 

@@ -32,7 +32,7 @@ fn a_full_author_is_told_so_and_keeps_what_it_has() {
     for n in 0..MAX_ENTRIES_PER_AUTHOR {
         let value = Some(b"v".to_vec());
         let entry = brain.draft(now, bucket.clone(), key(n), value).unwrap();
-        brain.apply_own(now, &mut rng, entry);
+        brain.apply_own(now, entry);
     }
     let beyond = brain.draft(now, bucket.clone(), "more".into(), Some(b"v".to_vec()));
     assert_eq!(beyond, Err(DraftError::Refused(Refusal::AuthorFull)));

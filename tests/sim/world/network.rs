@@ -65,7 +65,12 @@ impl World {
             }
             Effect::Event(what) => self.nodes[node].events.push((self.time, what)),
             Effect::SearchClock { .. } => self.nodes[node].searches.push(self.time),
-            Effect::OwnAddresses(_) => {}
+            Effect::OwnAddresses(_) | Effect::OwnAlive(_) => {}
+            Effect::Trim { link } => {
+                if let Some(conn) = self.nodes[node].links.get(&link).copied() {
+                    self.close(conn, node);
+                }
+            }
             Effect::Cloned => self.nodes[node].cloned = true,
             other => panic!("an effect this world does not know: {other:?}"),
         }
