@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use aws_lc_rs::digest;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 
-use super::entry::EntryId;
+use super::entry::ItemId;
 use super::wire::{MAX_SYNC_BYTES, MAX_WANT_IDS, SyncMessage, SyncOpen, Want};
 
 /// Rounds after which a session is given up: each round narrows ranges by 16, so an honest
@@ -43,7 +43,7 @@ pub enum SyncError {
 pub struct Session {
     number: u32,
     engine: Negentropy<'static, NegentropyStorageVector>,
-    items: HashMap<EntryId, EntryId>,
+    items: HashMap<ItemId, ItemId>,
     rounds: u32,
 }
 
@@ -53,7 +53,7 @@ pub struct Step {
     /// Next message to send; `None` ends the session.
     pub reply: Option<SyncMessage>,
     /// Entries (unsalted ids) the peer lacks.
-    pub send: Vec<EntryId>,
+    pub send: Vec<ItemId>,
     /// What to ask the peer for.
     pub want: Vec<Want>,
 }
@@ -66,7 +66,7 @@ impl Session {
     pub fn open(
         number: u32,
         salt: [u8; 16],
-        ids: impl Iterator<Item = EntryId>,
+        ids: impl Iterator<Item = ItemId>,
     ) -> Result<(Self, SyncOpen), SyncError> {
         let mut session = Self::new(number, &salt, ids)?;
         let message = session.engine.initiate().map_err(|_| SyncError::Message)?;
@@ -86,7 +86,7 @@ impl Session {
     /// [`SyncError::Message`] for a message that does not decode.
     pub fn answer(
         open: &SyncOpen,
-        ids: impl Iterator<Item = EntryId>,
+        ids: impl Iterator<Item = ItemId>,
     ) -> Result<(Self, SyncMessage), SyncError> {
         let mut session = Self::new(open.session, &open.salt, ids)?;
         let reply = session.reply_to(&open.message)?;
@@ -96,7 +96,7 @@ impl Session {
     fn new(
         number: u32,
         salt: &[u8; 16],
-        ids: impl Iterator<Item = EntryId>,
+        ids: impl Iterator<Item = ItemId>,
     ) -> Result<Self, SyncError> {
         let mut storage = NegentropyStorageVector::new();
         let mut items = HashMap::new();
@@ -149,7 +149,7 @@ impl Session {
             .engine
             .reconcile_with_ids(message, &mut have, &mut need)
             .map_err(|_| SyncError::Message)?;
-        let salted = |id: &Id| EntryId(*id.as_bytes());
+        let salted = |id: &Id| ItemId(*id.as_bytes());
         Ok(Step {
             reply: reply.map(|message| SyncMessage {
                 session: self.number,
@@ -171,7 +171,7 @@ impl Session {
 
     /// The entries behind salted ids the peer asked for; unknown ids are left out. Each is given
     /// once per session: a few bytes that repeat one id must not bring back megabytes.
-    pub fn wanted<'a>(&'a mut self, ids: &'a [EntryId]) -> impl Iterator<Item = EntryId> + 'a {
+    pub fn wanted<'a>(&'a mut self, ids: &'a [ItemId]) -> impl Iterator<Item = ItemId> + 'a {
         ids.iter().filter_map(|id| self.items.remove(id))
     }
 
@@ -185,13 +185,13 @@ impl Session {
     }
 }
 
-fn salted(salt: &[u8; 16], id: &EntryId) -> EntryId {
+fn salted(salt: &[u8; 16], id: &ItemId) -> ItemId {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(salt);
     context.update(&id.0);
     let mut out = [0; 32];
     out.copy_from_slice(context.finish().as_ref());
-    EntryId(out)
+    ItemId(out)
 }
 
 #[cfg(test)]
@@ -199,17 +199,17 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    fn id(n: u32) -> EntryId {
+    fn id(n: u32) -> ItemId {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&n.to_be_bytes());
-        EntryId(bytes)
+        ItemId(bytes)
     }
 
     /// Runs a whole session; returns (sent to b, sent to a, bytes exchanged).
     fn reconcile(
-        a: &BTreeSet<EntryId>,
-        b: &BTreeSet<EntryId>,
-    ) -> (BTreeSet<EntryId>, BTreeSet<EntryId>, usize) {
+        a: &BTreeSet<ItemId>,
+        b: &BTreeSet<ItemId>,
+    ) -> (BTreeSet<ItemId>, BTreeSet<ItemId>, usize) {
         let (mut opener, open) = Session::open(1, [9; 16], a.iter().copied()).unwrap();
         let mut bytes = open.message.len();
         let (mut answerer, mut reply) = Session::answer(&open, b.iter().copied()).unwrap();

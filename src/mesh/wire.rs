@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Alive, Entry, EntryId, MAX_VALUE_BYTES};
+use super::entry::{Alive, Entry, ItemId, MAX_VALUE_BYTES};
 
 /// Bytes before a body.
 pub const HEADER_BYTES: usize = 6;
@@ -107,7 +107,7 @@ pub struct Want {
     /// See [`SyncOpen::session`].
     pub session: u32,
     /// Salted ids, at most [`MAX_WANT_IDS`].
-    pub ids: Vec<EntryId>,
+    pub ids: Vec<ItemId>,
 }
 
 /// Why bytes are not a frame. The link they came on is closed.
@@ -285,7 +285,7 @@ mod tests {
             }),
             Frame::Want(Want {
                 session: 1,
-                ids: vec![EntryId([3; 32])],
+                ids: vec![ItemId([3; 32])],
             }),
         ]
     }

@@ -5,7 +5,7 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use super::{Brain, Effect, Save};
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::{Class, Draft, Entry, EntryId};
+use crate::mesh::entry::{Class, Draft, Entry, ItemId};
 use crate::mesh::event::What;
 use crate::mesh::ledger::{Merge, Refusal};
 use crate::mesh::members::LinkId;
@@ -295,19 +295,19 @@ impl Brain {
         }
     }
 
-    fn send_wanted(&mut self, link: LinkId, number: u32, ids: &[EntryId]) {
+    fn send_wanted(&mut self, link: LinkId, number: u32, ids: &[ItemId]) {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
         let Some(session) = state.answering.as_mut().filter(|s| s.number() == number) else {
             return self.count("bad_sync");
         };
-        let wanted: Vec<EntryId> = session.wanted(ids).collect();
+        let wanted: Vec<ItemId> = session.wanted(ids).collect();
         let entries = self.entries_of(wanted.into_iter());
         self.send_entries(link, entries);
     }
 
-    fn entries_of(&self, ids: impl Iterator<Item = EntryId>) -> Vec<Entry> {
+    fn entries_of(&self, ids: impl Iterator<Item = ItemId>) -> Vec<Entry> {
         ids.filter_map(|id| self.ledger.by_id(&id).cloned())
             .collect()
     }
