@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::entry::{Class, Entry, EntryId, NetworkId, Slot};
+use super::entry::{Class, Entry, ItemId, NetworkId, Slot};
 use super::id::NodeId;
 use super::name::Bucket;
 use super::time::Now;
@@ -68,7 +68,7 @@ struct Quota {
 
 struct Stored {
     entry: Entry,
-    id: EntryId,
+    id: ItemId,
 }
 
 /// The map.
@@ -79,7 +79,7 @@ pub struct Ledger {
     seen: BTreeMap<NodeId, u64>,
     authors: u64,
     slots: BTreeMap<Slot, Stored>,
-    by_id: HashMap<EntryId, Slot>,
+    by_id: HashMap<ItemId, Slot>,
     quotas: BTreeMap<(NodeId, Class), Quota>,
     boots: BTreeMap<NodeId, u64>,
     bytes: usize,
@@ -158,7 +158,7 @@ impl Ledger {
             if stored.entry == *entry {
                 return Merge::Known;
             }
-            if stored.entry.rank() >= entry.rank() {
+            if stored.entry.cmp_rank(entry).is_ge() {
                 return Merge::Older;
             }
         }
@@ -330,12 +330,12 @@ impl Ledger {
     }
 
     /// The entry with this id.
-    pub fn by_id(&self, id: &EntryId) -> Option<&Entry> {
+    pub fn by_id(&self, id: &ItemId) -> Option<&Entry> {
         self.by_id.get(id).and_then(|slot| self.get(slot))
     }
 
     /// Ids of everything kept, for reconciliation.
-    pub fn ids(&self) -> impl Iterator<Item = EntryId> + '_ {
+    pub fn ids(&self) -> impl Iterator<Item = ItemId> + '_ {
         self.slots.values().map(|stored| stored.id)
     }
 

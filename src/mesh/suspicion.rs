@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Alive, EntryId, NetworkId};
+use super::entry::{Alive, ItemId, NetworkId};
 use super::id::{Identity, NodeId, Signature};
 
 /// Suspicions kept of one member: enough to tell one voice from two. All nodes keep those of the
@@ -68,11 +68,11 @@ impl Suspicion {
     }
 
     /// Its name in reconciliation: SHA-256 of the signed bytes.
-    pub fn id(&self, network: NetworkId) -> EntryId {
+    pub fn id(&self, network: NetworkId) -> ItemId {
         let mut id = [0; 32];
         let hash = digest::digest(&digest::SHA256, &self.signed_bytes(network));
         id.copy_from_slice(hash.as_ref());
-        EntryId(id)
+        ItemId(id)
     }
 }
 

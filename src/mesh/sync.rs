@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use aws_lc_rs::digest;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 
-use super::entry::EntryId;
+use super::entry::ItemId;
 use super::wire::{MAX_SYNC_BYTES, MAX_WANT_IDS, SyncMessage, SyncOpen, Want};
 
 /// Rounds after which a session is given up: each round narrows ranges by 16, so an honest
@@ -45,7 +45,7 @@ pub enum SyncError {
 pub struct Session {
     number: u32,
     engine: Negentropy<'static, NegentropyStorageVector>,
-    items: HashMap<EntryId, EntryId>,
+    items: HashMap<ItemId, ItemId>,
     rounds: u32,
 }
 
@@ -64,7 +64,7 @@ pub struct Step {
     /// Next message to send; `None` ends the session.
     pub reply: Option<SyncMessage>,
     /// Entries (unsalted ids) the peer lacks.
-    pub send: Vec<EntryId>,
+    pub send: Vec<ItemId>,
     /// What to ask the peer for.
     pub want: Vec<Want>,
 }
@@ -77,7 +77,7 @@ impl Session {
     pub fn open(
         number: u32,
         salt: [u8; 16],
-        items: Vec<(Order, EntryId)>,
+        items: Vec<(Order, ItemId)>,
     ) -> Result<(Self, SyncOpen), SyncError> {
         let mut session = Self::new(number, &salt, items)?;
         let message = session.engine.initiate().map_err(|_| SyncError::Message)?;
@@ -97,14 +97,14 @@ impl Session {
     /// [`SyncError::Message`] for a message that does not decode.
     pub fn answer(
         open: &SyncOpen,
-        items: Vec<(Order, EntryId)>,
+        items: Vec<(Order, ItemId)>,
     ) -> Result<(Self, SyncMessage), SyncError> {
         let mut session = Self::new(open.session, &open.salt, items)?;
         let reply = session.reply_to(&open.message)?;
         Ok((session, reply))
     }
 
-    fn new(number: u32, salt: &[u8; 16], ids: Vec<(Order, EntryId)>) -> Result<Self, SyncError> {
+    fn new(number: u32, salt: &[u8; 16], ids: Vec<(Order, ItemId)>) -> Result<Self, SyncError> {
         let mut storage = NegentropyStorageVector::with_capacity(ids.len());
         let mut items = HashMap::with_capacity(ids.len());
         for (order, id) in ids {
@@ -156,7 +156,7 @@ impl Session {
             .engine
             .reconcile_with_ids(message, &mut have, &mut need)
             .map_err(|_| SyncError::Message)?;
-        let salted = |id: &Id| EntryId(*id.as_bytes());
+        let salted = |id: &Id| ItemId(*id.as_bytes());
         Ok(Step {
             reply: reply.map(|message| SyncMessage {
                 session: self.number,
@@ -178,7 +178,7 @@ impl Session {
 
     /// The entries behind salted ids the peer asked for; unknown ids are left out. Each is given
     /// once per session: a few bytes that repeat one id must not bring back megabytes.
-    pub fn wanted<'a>(&'a mut self, ids: &'a [EntryId]) -> impl Iterator<Item = EntryId> + 'a {
+    pub fn wanted<'a>(&'a mut self, ids: &'a [ItemId]) -> impl Iterator<Item = ItemId> + 'a {
         ids.iter().filter_map(|id| self.items.remove(id))
     }
 
@@ -192,13 +192,13 @@ impl Session {
     }
 }
 
-fn salted(salt: &[u8; 16], id: &EntryId) -> EntryId {
+fn salted(salt: &[u8; 16], id: &ItemId) -> ItemId {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(salt);
     context.update(&id.0);
     let mut out = [0; 32];
     out.copy_from_slice(context.finish().as_ref());
-    EntryId(out)
+    ItemId(out)
 }
 
 #[cfg(test)]
@@ -206,21 +206,21 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    fn id(n: u32) -> EntryId {
+    fn id(n: u32) -> ItemId {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&n.to_be_bytes());
-        EntryId(bytes)
+        ItemId(bytes)
     }
 
-    fn items(ids: impl IntoIterator<Item = EntryId>) -> Vec<(Order, EntryId)> {
+    fn items(ids: impl IntoIterator<Item = ItemId>) -> Vec<(Order, ItemId)> {
         ids.into_iter().map(|id| (Order::Entry, id)).collect()
     }
 
     /// Runs a whole session; returns (sent to b, sent to a, bytes exchanged).
     fn reconcile(
-        a: &BTreeSet<EntryId>,
-        b: &BTreeSet<EntryId>,
-    ) -> (BTreeSet<EntryId>, BTreeSet<EntryId>, usize) {
+        a: &BTreeSet<ItemId>,
+        b: &BTreeSet<ItemId>,
+    ) -> (BTreeSet<ItemId>, BTreeSet<ItemId>, usize) {
         let (mut opener, open) = Session::open(1, [9; 16], items(a.iter().copied())).unwrap();
         let mut bytes = open.message.len();
         let (mut answerer, mut reply) = Session::answer(&open, items(b.iter().copied())).unwrap();

@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Alive, Entry, EntryId, MAX_VALUE_BYTES};
+use super::entry::{Alive, Entry, ItemId, MAX_VALUE_BYTES};
 use super::suspicion::Suspicion;
 
 /// Bytes before a body.
@@ -94,9 +94,9 @@ pub enum Frame {
     /// Everything of this session that the receiver asked for or lacked was sent before this.
     SyncDone(u32),
     /// The sender has these large entries.
-    Offer(Vec<EntryId>),
+    Offer(Vec<ItemId>),
     /// Asks for entries that were offered on this link.
-    Fetch(Vec<EntryId>),
+    Fetch(Vec<ItemId>),
     /// A kind from a later version; its body was skipped.
     Unknown {
         /// Kind number.
@@ -132,7 +132,7 @@ pub struct Want {
     /// See [`SyncOpen::session`].
     pub session: u32,
     /// Salted ids, at most [`MAX_WANT_IDS`].
-    pub ids: Vec<EntryId>,
+    pub ids: Vec<ItemId>,
 }
 
 /// Why bytes are not a frame. The link they came on is closed.
@@ -330,7 +330,7 @@ mod tests {
             }),
             Frame::Want(Want {
                 session: 1,
-                ids: vec![EntryId([3; 32])],
+                ids: vec![ItemId([3; 32])],
             }),
         ]
     }

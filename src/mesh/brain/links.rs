@@ -8,7 +8,7 @@ use rand::Rng;
 
 use super::{Brain, Dialled, Effect, Save, Timing};
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::{Alive, EntryId};
+use crate::mesh::entry::{Alive, ItemId};
 use crate::mesh::id::NodeId;
 use crate::mesh::members::{KnownPeer, LinkId, Member};
 use crate::mesh::rate::Rate;
@@ -63,7 +63,7 @@ pub(super) struct Link {
     /// What was last told, so that a sum is told once.
     pub(super) digest_told: Option<u64>,
     /// Large entries the peer was offered and may ask for, oldest first.
-    pub(super) offered: VecDeque<EntryId>,
+    pub(super) offered: VecDeque<ItemId>,
     pub(super) rate: Rate,
     pub(super) bad_entries: u32,
     pub(super) heard: Duration,

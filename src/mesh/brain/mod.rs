@@ -44,7 +44,7 @@ use rand::Rng;
 
 use super::addr::{HostPort, PeerAddr};
 use super::close::CloseCode;
-use super::entry::{Alive, Class, Draft, Entry, EntryError, EntryId, LifeState, NetworkId, Slot};
+use super::entry::{Alive, Class, Draft, Entry, EntryError, ItemId, LifeState, NetworkId, Slot};
 use super::event::What;
 use super::id::{Identity, NodeId};
 use super::ledger::{Ledger, Merge, Refusal};
@@ -252,7 +252,7 @@ pub struct Brain {
     detector: detector::Detector,
     sessions: sessions::Sessions,
     /// Whose statement an id in reconciliation names: a sign of life or a suspicion of the node.
-    statements: HashMap<EntryId, NodeId>,
+    statements: HashMap<ItemId, NodeId>,
     news: spread::News,
     /// Whether a reconciliation has ended since this node last had no link: until then what it
     /// knows of nodes it has no link to may be old.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 
 use super::Brain;
-use crate::mesh::entry::{Alive, Entry, EntryId};
+use crate::mesh::entry::{Alive, Entry, ItemId};
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
 use crate::mesh::suspicion::Suspicion;
@@ -89,7 +89,7 @@ impl Sessions {
 
 impl Brain {
     /// A signed statement about a member's life is part of what this node holds.
-    pub(super) fn state(&mut self, now: Now, id: EntryId, about: NodeId) {
+    pub(super) fn state(&mut self, now: Now, id: ItemId, about: NodeId) {
         if self.statements.insert(id, about).is_none() {
             self.sessions.sum = self.sessions.sum.wrapping_add(id.prefix());
             self.sessions.changed(now.mono);
@@ -97,7 +97,7 @@ impl Brain {
     }
 
     /// ... and no more.
-    pub(super) fn unstate(&mut self, now: Now, id: EntryId) {
+    pub(super) fn unstate(&mut self, now: Now, id: ItemId) {
         if self.statements.remove(&id).is_some() {
             self.sessions.sum = self.sessions.sum.wrapping_sub(id.prefix());
             self.sessions.changed(now.mono);
@@ -110,7 +110,7 @@ impl Brain {
 
     /// Everything held: statements first, because live entries are void without their author's
     /// sign of life.
-    fn held(&self) -> Vec<(Order, EntryId)> {
+    fn held(&self) -> Vec<(Order, ItemId)> {
         let statements = self.statements.keys().map(|id| (Order::Statement, *id));
         let entries = self.ledger.ids().map(|id| (Order::Entry, id));
         statements.chain(entries).collect()
@@ -218,7 +218,7 @@ impl Brain {
         }
     }
 
-    pub(super) fn send_wanted(&mut self, link: LinkId, number: u32, ids: &[EntryId]) {
+    pub(super) fn send_wanted(&mut self, link: LinkId, number: u32, ids: &[ItemId]) {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
@@ -226,7 +226,7 @@ impl Brain {
         let Some(session) = answering.filter(|s| s.number() == number) else {
             return self.count("bad_sync");
         };
-        let wanted: Vec<EntryId> = session.wanted(ids).collect();
+        let wanted: Vec<ItemId> = session.wanted(ids).collect();
         self.send_held(link, &wanted);
     }
 
@@ -259,7 +259,7 @@ impl Brain {
     }
 
     /// Sends what is behind `ids`, signs of life first: live entries are void without them.
-    fn send_held(&mut self, link: LinkId, ids: &[EntryId]) {
+    fn send_held(&mut self, link: LinkId, ids: &[ItemId]) {
         let (mut alive, mut doubts, mut entries) = (Vec::new(), Vec::new(), Vec::new());
         for id in ids {
             match self.held_by_id(id) {
@@ -278,7 +278,7 @@ impl Brain {
         self.send_entries(link, entries);
     }
 
-    fn held_by_id(&self, id: &EntryId) -> Option<Held> {
+    fn held_by_id(&self, id: &ItemId) -> Option<Held> {
         let Some(about) = self.statements.get(id) else {
             return self.ledger.by_id(id).cloned().map(Held::Entry);
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Brain, Effect, Save};
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::{Alive, Class, Draft, Entry, EntryError, EntryId};
+use crate::mesh::entry::{Alive, Class, Draft, Entry, EntryError, ItemId};
 use crate::mesh::event::What;
 use crate::mesh::id::NodeId;
 use crate::mesh::ledger::{Merge, Refusal};
@@ -39,14 +39,14 @@ const MAX_BAD_ENTRIES: u32 = 16;
 #[derive(Default)]
 pub(super) struct News {
     items: Vec<(Option<NodeId>, Item)>,
-    fetches: BTreeMap<EntryId, Fetch>,
+    fetches: BTreeMap<ItemId, Fetch>,
 }
 
 #[derive(Clone)]
 enum Item {
     Alive(Alive),
     Suspicion(Suspicion),
-    Entry(Entry, EntryId),
+    Entry(Entry, ItemId),
 }
 
 struct Fetch {
@@ -238,7 +238,7 @@ impl Brain {
         }
     }
 
-    fn offer(&mut self, link: LinkId, ids: &[EntryId]) {
+    fn offer(&mut self, link: LinkId, ids: &[ItemId]) {
         if let Some(state) = self.links.get_mut(&link) {
             state.offered.extend(ids);
             let excess = state.offered.len().saturating_sub(MAX_OFFERS_KEPT);
@@ -249,7 +249,7 @@ impl Brain {
         }
     }
 
-    fn take_offer(&mut self, now: Now, link: LinkId, ids: Vec<EntryId>) {
+    fn take_offer(&mut self, now: Now, link: LinkId, ids: Vec<ItemId>) {
         let mut fetch = Vec::new();
         for id in ids {
             if self.ledger.by_id(&id).is_some() {
@@ -275,7 +275,7 @@ impl Brain {
 
     /// Each entry that was offered on a link is given on it once: a few bytes that repeat an id
     /// must not bring back megabytes.
-    fn send_offered(&mut self, link: LinkId, ids: &[EntryId]) {
+    fn send_offered(&mut self, link: LinkId, ids: &[ItemId]) {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };

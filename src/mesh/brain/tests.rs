@@ -1,6 +1,3 @@
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
-
 use super::*;
 use crate::mesh::ledger::MAX_ENTRIES_PER_AUTHOR;
 
@@ -26,7 +23,6 @@ fn a_full_author_is_told_so_and_keeps_what_it_has() {
         timing: Timing::default(),
     };
     let mut brain = Brain::new(now, setup, vec![], vec![]);
-    let mut rng = SmallRng::seed_from_u64(1);
     let bucket: Bucket = "b".parse().unwrap();
     let key = |n: usize| format!("k{n}");
     for n in 0..MAX_ENTRIES_PER_AUTHOR {
