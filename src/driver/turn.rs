@@ -178,6 +178,7 @@ impl Turn {
             Effect::Dial { dialled, targets } => self.net.dial(dialled, targets),
             Effect::Close { link, code } => self.net.close(link, code),
             Effect::Retire { link } => self.net.retire(link),
+            Effect::Trim { link } => self.net.trim(link),
             Effect::Save(save) => self.store.later(match save {
                 Save::Entry(entry) => Change::PutEntry(entry),
                 Save::Drop(slot) => Change::DropEntry(slot),
@@ -202,7 +203,6 @@ impl Turn {
                 self.brain.set_addresses(self.clock.now(), all);
             }
             Effect::OwnAlive(alive) => self.net.set_alive(alive),
-            Effect::Trim { link } => self.net.retire(link),
             Effect::Cloned => {
                 let text = "another process uses this node's identity.key; stop one of them, or \
                             give one its own data directory";

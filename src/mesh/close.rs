@@ -23,16 +23,18 @@ pub enum CloseCode {
     Clock = 0x16,
     /// The Hello's proof does not hold.
     Proof = 0x17,
+    /// No tunnel was open on the link, and its end needed it for nothing else.
+    Idle = 0x18,
 }
 
 impl CloseCode {
     /// The code of a number, if this build knows it.
     pub fn from_number(number: u64) -> Option<Self> {
         use CloseCode::{
-            Clock, Done, Duplicate, Flood, OldBoot, Proof, Protocol, Revoked, Timeout,
+            Clock, Done, Duplicate, Flood, Idle, OldBoot, Proof, Protocol, Revoked, Timeout,
         };
         [
-            Done, Duplicate, Revoked, Protocol, Flood, Timeout, OldBoot, Clock, Proof,
+            Done, Duplicate, Revoked, Protocol, Flood, Timeout, OldBoot, Clock, Proof, Idle,
         ]
         .into_iter()
         .find(|code| u64::from(*code as u32) == number)
@@ -50,6 +52,13 @@ impl CloseCode {
             CloseCode::OldBoot => "a newer start of this node is known",
             CloseCode::Clock => "the clocks differ too much",
             CloseCode::Proof => "the proof of membership does not hold",
+            CloseCode::Idle => "the other side had no use for it",
         }
+    }
+
+    /// Whether this ends a link and says nothing of the node: a tunnel that has no answer yet may
+    /// be opened again, on another link.
+    pub fn ends_only_the_link(self) -> bool {
+        matches!(self, CloseCode::Idle | CloseCode::Duplicate)
     }
 }

@@ -54,6 +54,7 @@ pub struct Backoff {
     /// A dial is under way.
     pub dialling: bool,
     not_before: Duration,
+    failed_at: Option<Duration>,
 }
 
 impl Backoff {
@@ -78,18 +79,26 @@ impl Backoff {
             .saturating_mul(1 << self.failures.min(10))
             .min(longest);
         self.failures = self.failures.saturating_add(1);
+        self.failed_at = Some(now);
         self.not_before = now + pause.mul_f64(rng.random_range(0.75..1.25));
     }
 
     /// There is a reason to hope: dial at once, with short pauses again.
     pub fn hope(&mut self, now: Duration) {
         self.failures = 0;
+        self.failed_at = None;
         self.not_before = self.not_before.min(now);
     }
 
     /// Dial no earlier than `at`.
     pub fn wait_until(&mut self, at: Duration) {
         self.not_before = self.not_before.max(at);
+    }
+
+    /// Whether a dial failed less than `span` before `now`.
+    pub fn failed_within(&self, span: Duration, now: Duration) -> bool {
+        self.failed_at
+            .is_some_and(|at| now.saturating_sub(at) < span)
     }
 
     /// Dials that failed in a row.

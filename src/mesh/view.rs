@@ -23,7 +23,7 @@ pub enum PathKind {
     Direct,
     /// Through a relay.
     Relay,
-    /// No link at present; to an online node one is dialled when it is needed.
+    /// Over no link at present. A node that is online is dialled when it is needed.
     None,
 }
 

@@ -285,6 +285,23 @@ impl Net {
         }
     }
 
+    /// Closes a link that nobody has used for a while.
+    pub fn trim(&self, link: LinkId) {
+        if let Some(link) = self.link(link) {
+            link.trim();
+        }
+    }
+
+    /// Whether a link is up; one that is not may still be known to the brain for a moment.
+    pub fn is_up(&self, link: LinkId) -> bool {
+        self.link(link).is_some_and(|link| link.is_up())
+    }
+
+    /// Resolves when the net shuts down: no dial is answered any more.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
     /// The link with this number.
     pub fn link(&self, id: LinkId) -> Option<Arc<Link>> {
         lock(&self.links).get(&id).cloned()

@@ -1,14 +1,16 @@
 //! One link: a connection whose Hello was checked. Frames go through a queue, tunnels are
 //! streams of their own, and the end is reported once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
+use crate::clock;
 use crate::mesh::brain::Input;
 use crate::mesh::close::CloseCode;
 use crate::mesh::id::NodeId;
@@ -31,6 +33,10 @@ const PROCESS_BUDGET: u64 = 1 << 30;
 const MAX_QUEUED: usize = 96 << 20;
 /// Above every tunnel: pings and entries must not wait behind a bulk transfer.
 const CONTROL_PRIORITY: i32 = 1;
+/// A link is not trimmed this soon after its last tunnel: who came once comes again.
+const KEPT_AFTER_TUNNEL: Duration = Duration::from_secs(30);
+/// Nor this soon after it came up: whoever dialled it is about to use it.
+const KEPT_AFTER_UP: Duration = Duration::from_secs(5);
 
 /// In place of a frame, which is never empty: the end of the control stream.
 const LAST: Bytes = Bytes::new();
@@ -48,11 +54,19 @@ pub struct Link {
     connection: Connection,
     queue: mpsc::UnboundedSender<Bytes>,
     queued: AtomicUsize,
-    tunnels: AtomicUsize,
+    uses: Mutex<Uses>,
     retiring: AtomicBool,
     idle: Notify,
     datagrams: AtomicU64,
     window: u64,
+}
+
+/// What tells whether a link is in use. One lock for counting a tunnel and for ending the link:
+/// no tunnel is taken on a link that was found unused.
+struct Uses {
+    tunnels: usize,
+    kept_until: Instant,
+    ended: bool,
 }
 
 /// Counts one tunnel on a link for as long as it is held.
@@ -62,7 +76,10 @@ pub struct TunnelGuard {
 
 impl Drop for TunnelGuard {
     fn drop(&mut self) {
-        if self.link.tunnels.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let mut uses = self.link.uses();
+        uses.tunnels -= 1;
+        if uses.tunnels == 0 {
+            uses.kept_until = clock::deadline(KEPT_AFTER_TUNNEL);
             self.link.idle.notify_one();
         }
     }
@@ -99,7 +116,11 @@ impl Link {
             connection,
             queue,
             queued: AtomicUsize::new(0),
-            tunnels: AtomicUsize::new(0),
+            uses: Mutex::new(Uses {
+                tunnels: 0,
+                kept_until: clock::deadline(KEPT_AFTER_UP),
+                ended: false,
+            }),
             retiring: AtomicBool::new(false),
             idle: Notify::new(),
             datagrams: AtomicU64::new(0),
@@ -138,6 +159,18 @@ impl Link {
         self.idle.notify_one();
     }
 
+    /// Closes the connection unless a tunnel is open on it or was a moment ago, or it has just
+    /// come up.
+    pub fn trim(&self) {
+        let now = clock::instant();
+        self.close_if(CloseCode::Idle, |uses| now >= uses.kept_until);
+    }
+
+    /// Whether the connection has not ended.
+    pub fn is_up(&self) -> bool {
+        self.connection.close_reason().is_none()
+    }
+
     /// Opens a stream for a tunnel.
     ///
     /// # Errors
@@ -145,17 +178,37 @@ impl Link {
     pub async fn open(
         self: &Arc<Self>,
     ) -> Result<(SendStream, RecvStream, TunnelGuard), ConnectionError> {
-        let guard = self.guard();
+        let guard = self.guard().ok_or(ConnectionError::LocallyClosed)?;
         let (send, recv) = self.connection.open_bi().await?;
         Ok((send, recv, guard))
     }
 
-    /// Counts a tunnel.
-    pub fn guard(self: &Arc<Self>) -> TunnelGuard {
-        self.tunnels.fetch_add(1, Ordering::AcqRel);
-        TunnelGuard {
-            link: Arc::clone(self),
+    /// Counts a tunnel; `None` on a link that was closed as unused.
+    fn guard(self: &Arc<Self>) -> Option<TunnelGuard> {
+        let mut uses = self.uses();
+        if uses.ended {
+            return None;
         }
+        uses.tunnels += 1;
+        Some(TunnelGuard {
+            link: Arc::clone(self),
+        })
+    }
+
+    /// Closes a link without tunnels if `also` holds; whether it did.
+    fn close_if(&self, code: CloseCode, also: impl FnOnce(&Uses) -> bool) -> bool {
+        let mut uses = self.uses();
+        let closes = uses.tunnels == 0 && also(&uses);
+        if closes {
+            uses.ended = true;
+            self.close(code);
+        }
+        closes
+    }
+
+    /// No code panics while it holds this lock.
+    fn uses(&self) -> MutexGuard<'_, Uses> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether datagrams came since the last call: bytes served count as life.
@@ -187,14 +240,16 @@ impl Link {
         let (send, recv) = control;
         let accept = async {
             while let Ok((send, recv)) = self.connection.accept_bi().await {
-                tunnel(send, recv, self.guard());
+                // Dropping the streams tells nobody anything: the connection is closed.
+                let Some(guard) = self.guard() else { return };
+                tunnel(send, recv, guard);
             }
         };
         tokio::select! {
             () = self.write(send, waiting) => {}
             () = self.read(recv, events, refused) => {}
             () = accept => {}
-            () = self.retired() => self.close(CloseCode::Duplicate),
+            () = self.retired() => {}
         }
         // Whatever ended first, the connection's own reason is what people want to know; closing
         // it again would replace that.
@@ -276,12 +331,21 @@ impl Link {
     async fn retired(&self) {
         loop {
             self.idle.notified().await;
-            let idle = self.tunnels.load(Ordering::Acquire) == 0;
-            if idle && self.retiring.load(Ordering::Acquire) {
+            let retiring = |_: &Uses| self.retiring.load(Ordering::Acquire);
+            if self.close_if(CloseCode::Duplicate, retiring) {
                 return;
             }
         }
     }
+}
+
+/// Whether a connection's end says nothing of the node at its other end: what was opened on it
+/// and has no answer yet may be opened again.
+pub fn ends_only_the_link(error: &ConnectionError) -> bool {
+    let ConnectionError::ApplicationClosed(close) = error else {
+        return false;
+    };
+    CloseCode::from_number(close.error_code.into_inner()).is_some_and(CloseCode::ends_only_the_link)
 }
 
 /// Why a connection ended, for people.

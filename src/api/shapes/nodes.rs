@@ -85,7 +85,8 @@ fn last_seen(node: &NodeView, now_ms: u64) -> Option<Timestamp> {
 /// How a node is reached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PathShape {
-    /// `self`, `direct`, `relay` or `none`.
+    /// `self`, `direct`, `relay` or `none`: no link at present; a node that is online is dialled
+    /// when it is needed.
     pub kind: PathKind,
     /// Round trip in milliseconds; null while unknown.
     pub rtt_ms: Option<f64>,

@@ -241,7 +241,7 @@ impl Brain {
         RETRY_SHARE.saturating_mul(members).clamp(least, most)
     }
 
-    fn dial_member(&mut self, peer: NodeId) {
+    pub(super) fn dial_member(&mut self, peer: NodeId) {
         let Some(member) = self.members.get_mut(&peer) else {
             return;
         };

@@ -32,6 +32,7 @@ mod dials;
 mod life;
 mod links;
 mod overlay;
+mod reach;
 mod sessions;
 mod spread;
 mod views;
@@ -58,6 +59,7 @@ use super::view::View;
 use super::wire::Frame;
 
 pub use links::LinkUp;
+pub use reach::Reach;
 
 /// Most members kept. A token holder can mint identities without end; beyond this, nodes that
 /// are only heard of are ignored.
@@ -193,6 +195,11 @@ pub enum Effect {
         /// Which.
         link: LinkId,
     },
+    /// Close a link unless a tunnel is open on it, or was a moment ago: nothing else needs it.
+    Trim {
+        /// Which.
+        link: LinkId,
+    },
     /// Keep on disk; losing it in a crash costs a reconciliation, nothing more.
     Save(Save),
     /// Tell whoever watches.
@@ -203,11 +210,6 @@ pub enum Effect {
         peer: NodeId,
         /// Where.
         targets: Vec<HostPort>,
-    },
-    /// Close a link unless a tunnel is open on it, or was a short while ago.
-    Trim {
-        /// Which.
-        link: LinkId,
     },
     /// What Hellos say of this node from now on: it refuted a suspicion, or leaves.
     OwnAlive(Alive),

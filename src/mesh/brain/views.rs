@@ -127,11 +127,7 @@ impl Brain {
                 .unwrap_or_default(),
             addresses,
             path: PathView {
-                kind: if link.is_some() {
-                    PathKind::Direct
-                } else {
-                    PathKind::None
-                },
+                kind: link.map_or(PathKind::None, |_| PathKind::Direct),
                 rtt_ms: rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
                 via: None,
             },
