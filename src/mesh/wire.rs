@@ -332,6 +332,22 @@ mod tests {
                 session: 1,
                 ids: vec![ItemId([3; 32])],
             }),
+            Frame::Neighbour(true),
+            Frame::Suspicions(vec![Suspicion::sign(
+                network,
+                &identity,
+                &Alive::sign(
+                    network,
+                    &Identity::from_seed(&[2; 32]),
+                    9,
+                    1,
+                    LifeState::Alive,
+                ),
+            )]),
+            Frame::Digest(0x0102_0304_0506_0708),
+            Frame::SyncDone(1),
+            Frame::Offer(vec![ItemId([4; 32])]),
+            Frame::Fetch(vec![ItemId([4; 32])]),
         ]
     }
 

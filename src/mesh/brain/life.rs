@@ -139,8 +139,11 @@ impl Brain {
             _ => self.timing.refute_agreed,
         };
         self.detector.suspect(subject, now.mono + wait);
-        // Whoever has a link asks at once: the answer is fresher than the suspicion.
+        // Whoever has a link asks at once, and lets the subject know that it has to speak.
         self.ask(now, subject);
+        if let Some(link) = self.best_link(subject).filter(|_| !self.overlay.is_neighbour(&subject)) {
+            self.send(link, Frame::Suspicions(vec![suspicion]));
+        }
     }
 
     /// Says that this node lives, if `suspicion` is about its newest sign of life.
