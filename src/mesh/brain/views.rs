@@ -39,6 +39,11 @@ impl Brain {
         Some(Arc::new(view))
     }
 
+    /// Whether `id` counts as online, without making a view of all nodes.
+    pub fn is_online(&self, id: &NodeId) -> bool {
+        self.members.get(id).is_some_and(Member::is_online)
+    }
+
     fn node_views(&self, now: Now) -> BTreeMap<NodeId, NodeView> {
         let own = NodeView {
             id: self.me,
