@@ -308,7 +308,7 @@ fn a_node_refused_for_its_old_start_is_dialled_at_bounded_intervals() {
         world.kill(1);
         world.nodes[1].disk = Disk::default();
         world.nodes[1].connect.clear();
-        world.nodes[1].behind = secs(3600);
+        world.nodes[1].clock.ahead_ms = -3_600_000;
         // Node 0 knows the number, but no longer the signed word that would stop node 1.
         world.restart(0);
         world.run(secs(5));
@@ -319,7 +319,7 @@ fn a_node_refused_for_its_old_start_is_dialled_at_bounded_intervals() {
         let dials = world.nodes[0].dials.len() - before;
         assert!((20..80).contains(&dials), "{dials} dials in five minutes");
         world.kill(1);
-        world.nodes[1].behind = secs(0);
+        world.nodes[1].clock.ahead_ms = 0;
         world.start(1);
         world.until("taken in", secs(25), World::whole);
     });

@@ -63,7 +63,7 @@ fn what_a_node_stored_is_loaded_whatever_its_clock_says() {
         world.put(1, "k", Some("v"));
         world.run(secs(1));
         world.kill(1);
-        world.nodes[1].behind = secs(3600);
+        world.nodes[1].clock.ahead_ms = -3_600_000;
         world.start(1);
         assert_eq!(world.value(1, 1, "k").as_deref(), Some(&b"v"[..]));
         assert_eq!(world.refused(1, "stored_entry"), 0);

@@ -60,7 +60,8 @@ fn simultaneous_dials_leave_both_ends_with_the_same_link() {
 #[test]
 fn a_new_service_is_usable_everywhere_within_two_seconds() {
     for_seeds(10, |mut world| {
-        world.net.loss = (0.1, ms(300));
+        world.net.loss = 0.1;
+        world.net.repair = ms(300);
         world.mesh(6);
         world.until("whole", secs(8), World::whole);
         world.expose(3, "federated", true);

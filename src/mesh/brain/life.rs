@@ -141,7 +141,10 @@ impl Brain {
         self.detector.suspect(subject, now.mono + wait);
         // Whoever has a link asks at once, and lets the subject know that it has to speak.
         self.ask(now, subject);
-        if let Some(link) = self.best_link(subject).filter(|_| !self.overlay.is_neighbour(&subject)) {
+        if let Some(link) = self
+            .best_link(subject)
+            .filter(|_| !self.overlay.is_neighbour(&subject))
+        {
             self.send(link, Frame::Suspicions(vec![suspicion]));
         }
     }
