@@ -38,7 +38,7 @@
 //!
 //! // The second has an address that leads to it.
 //! let mut mesh = second.watch();
-//! mesh.wait_for(|view| view.services.values().flatten().any(|provider| provider.usable())).await?;
+//! mesh.wait_for(|view| view.all_providers().any(|provider| provider.usable())).await?;
 //! let role = second.ingress(IngressSpec {
 //!     service: "chat".parse()?,
 //!     listen: "127.0.0.1:0".parse()?,

@@ -146,13 +146,11 @@ impl Turn {
             }
             Request::Import { entries, reply } => self.import(entries, reply),
             Request::Service { bucket, record } => {
-                self.brain
-                    .set_service(now, &mut self.rng, bucket, record.as_ref());
+                self.brain.set_service(now, bucket, record.as_ref());
             }
-            Request::Draining(on) => self.brain.set_draining(now, &mut self.rng, on),
+            Request::Draining(on) => self.brain.set_draining(now, on),
             Request::Leave { reply } => {
-                self.brain.leave();
-                self.net.set_alive(self.brain.alive());
+                self.brain.leave(now);
                 self.settle_all();
                 self.carry_out();
                 let _ = reply.send(());
@@ -222,9 +220,9 @@ impl Turn {
                         .into_iter()
                         .filter(|addr| !self.addresses.contains(addr)),
                 );
-                self.brain
-                    .set_addresses(self.clock.now(), &mut self.rng, all);
+                self.brain.set_addresses(self.clock.now(), all);
             }
+            Effect::OwnAlive(alive) => self.net.set_alive(alive),
             Effect::Cloned => {
                 let text = "another process uses this node's identity.key; stop one of them, or \
                             give one its own data directory";

@@ -113,7 +113,7 @@ impl Turn {
             Committed::Own(entry, reply) => {
                 let answer = result.map(|()| entry.clone()).map_err(WriteError::from);
                 if answer.is_ok() {
-                    self.brain.apply_own(now, &mut self.rng, entry);
+                    self.brain.apply_own(now, entry);
                 }
                 let _ = reply.send(answer);
             }
@@ -123,7 +123,7 @@ impl Turn {
                     .map_err(WriteError::from);
                 if answer.is_ok() {
                     for entry in entries {
-                        self.brain.apply_own(now, &mut self.rng, entry);
+                        self.brain.apply_own(now, entry);
                     }
                 }
                 let _ = reply.send(answer);

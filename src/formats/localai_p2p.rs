@@ -61,7 +61,7 @@ impl Swarm {
                 .services
                 .iter()
                 .filter(|(bucket, _)| group.owns(network_id, bucket))
-                .flat_map(|(_, providers)| providers)
+                .flat_map(|(_, providers)| providers.iter())
                 .map(|provider| Node::of(provider, view, now_ms))
                 .collect();
             nodes.sort_by(|a, b| a.id.cmp(&b.id));

@@ -3,8 +3,13 @@
 //! The bytes under a signature are built here and nowhere else; `schema/wire.md` shows them and
 //! `schema/vectors/` holds examples that other implementations can check themselves against.
 
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
 use aws_lc_rs::digest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::id::{Identity, NodeId, Signature};
 use super::name::Bucket;
@@ -46,9 +51,25 @@ pub struct Slot {
     pub class: Class,
 }
 
-/// A signed statement of one author about one slot.
+/// A signed statement of one author about one slot: a handle to a [`Body`] that nothing can
+/// change any more. Clones share it, and with it its id and that its signature was checked.
+#[derive(Clone, Deserialize)]
+#[serde(from = "Body")]
+pub struct Entry(Arc<Shared>);
+
+struct Shared {
+    body: Body,
+    /// The id in the first network that asked. A process keeps an entry for one network, so a
+    /// second one computes it anew.
+    id: OnceLock<(NetworkId, ItemId)>,
+    /// Set once the signature was found good in the network of `id`, and never otherwise.
+    verified: OnceLock<()>,
+}
+
+/// What an [`Entry`] says, and the signature under it. Only fields: whether they fit together
+/// is [`Entry::verify`]'s question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct Body {
     /// Where it is.
     pub slot: Slot,
     /// Live: a counter within the author's boot. Durable: a hybrid logical clock,
@@ -60,13 +81,21 @@ pub struct Entry {
     pub deleted: bool,
     /// At most [`MAX_VALUE_BYTES`]; empty in a tombstone.
     pub value: Vec<u8>,
-    /// The author's, over [`Entry::signed_bytes`].
+    /// The author's, over [`Body::signed_bytes`].
     pub signature: Signature,
 }
 
-/// SHA-256 of an entry's signed bytes.
+/// SHA-256 of a statement's signed bytes: what reconciliation names it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct EntryId(pub [u8; 32]);
+pub struct ItemId(pub [u8; 32]);
+
+impl ItemId {
+    /// The first eight bytes as a number, for sums over sets.
+    pub fn prefix(&self) -> u64 {
+        let first = self.0.iter().take(8);
+        first.fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+    }
+}
 
 /// Why an entry was refused. Nothing was merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -95,7 +124,7 @@ impl Entry {
     /// # Errors
     /// Refuses keys and values outside the limits.
     pub fn sign(network: NetworkId, identity: &Identity, draft: Draft) -> Result<Self, EntryError> {
-        let mut entry = Entry {
+        let mut body = Body {
             slot: Slot {
                 bucket: draft.bucket,
                 key: draft.key,
@@ -108,25 +137,82 @@ impl Entry {
             value: draft.value,
             signature: Signature::from([0; 64]),
         };
-        entry.check_shape()?;
-        entry.signature = identity.sign(&entry.signed_bytes(network));
-        Ok(entry)
+        body.check_shape()?;
+        body.signature = identity.sign(&body.signed_bytes(network));
+        Ok(body.into())
     }
 
-    /// Checks limits, shape and signature of an entry that came from anywhere else.
+    /// Checks limits, shape and signature of an entry that came from anywhere else. What was
+    /// found good in `network` is not checked there again, through whichever clone.
     ///
     /// # Errors
     /// The first rule that does not hold.
     pub fn verify(&self, network: NetworkId) -> Result<(), EntryError> {
+        let known = self.0.id.get().filter(|(of, _)| *of == network);
+        if known.is_some() && self.0.verified.get().is_some() {
+            return Ok(());
+        }
         self.check_shape()?;
         let signed = self.signed_bytes(network);
-        if self.slot.author.verify(&signed, &self.signature) {
-            Ok(())
-        } else {
-            Err(EntryError::Signature)
+        if !self.slot.author.verify(&signed, &self.signature) {
+            return Err(EntryError::Signature);
         }
+        // The id hashes the same bytes; whoever checks an entry is about to ask for it.
+        let (of, _) = self.0.id.get_or_init(|| (network, item_id(&signed)));
+        if *of == network {
+            self.0.verified.get_or_init(|| ());
+        }
+        Ok(())
     }
 
+    /// The entry's name in reconciliation.
+    pub fn id(&self, network: NetworkId) -> ItemId {
+        let compute = || item_id(&self.signed_bytes(network));
+        match self.0.id.get_or_init(|| (network, compute())) {
+            (of, id) if *of == network => *id,
+            _ => compute(),
+        }
+    }
+}
+
+impl Deref for Entry {
+    type Target = Body;
+    fn deref(&self) -> &Body {
+        &self.0.body
+    }
+}
+
+impl From<Body> for Entry {
+    fn from(body: Body) -> Self {
+        Self(Arc::new(Shared {
+            body,
+            id: OnceLock::new(),
+            verified: OnceLock::new(),
+        }))
+    }
+}
+
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.body.serialize(serializer)
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || **self == **other
+    }
+}
+
+impl Eq for Entry {}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl Body {
     fn check_shape(&self) -> Result<(), EntryError> {
         let key = &self.slot.key;
         if key.is_empty() || key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
@@ -171,15 +257,14 @@ impl Entry {
         bytes
     }
 
-    /// The entry's identity in reconciliation.
-    pub fn id(&self, network: NetworkId) -> EntryId {
-        EntryId(sha256(&self.signed_bytes(network)))
-    }
-
-    /// Merge order within one slot: the greater wins. Total even against an author that signs
-    /// two values under one version, so all nodes agree on which one stays (C20).
-    pub fn rank(&self) -> (u64, u64, bool, [u8; 32]) {
-        (self.boot, self.version, self.deleted, sha256(&self.value))
+    /// Merge order within one slot, (boot, version, deleted, SHA-256(value)): the greater wins.
+    /// Total even against an author that signs two values under one version, so all nodes agree
+    /// on which one stays (C20).
+    pub fn cmp_rank(&self, other: &Self) -> Ordering {
+        let stamp = |body: &Self| (body.boot, body.version, body.deleted);
+        stamp(self)
+            .cmp(&stamp(other))
+            .then_with(|| sha256(&self.value).cmp(&sha256(&other.value)))
     }
 }
 
@@ -192,13 +277,13 @@ pub struct Draft {
     pub key: String,
     /// See [`Slot::class`].
     pub class: Class,
-    /// See [`Entry::version`].
+    /// See [`Body::version`].
     pub version: u64,
-    /// See [`Entry::boot`].
+    /// See [`Body::boot`].
     pub boot: u64,
-    /// See [`Entry::deleted`].
+    /// See [`Body::deleted`].
     pub deleted: bool,
-    /// See [`Entry::value`].
+    /// See [`Body::value`].
     pub value: Vec<u8>,
 }
 
@@ -266,10 +351,19 @@ impl Alive {
         bytes
     }
 
+    /// Its name in reconciliation: SHA-256 of the signed bytes.
+    pub fn id(&self, network: NetworkId) -> ItemId {
+        ItemId(sha256(&self.signed_bytes(network)))
+    }
+
     /// Order among one node's own words.
     pub fn rank(&self) -> (u64, u32, LifeState) {
         (self.boot, self.incarnation, self.state)
     }
+}
+
+pub(super) fn item_id(signed: &[u8]) -> ItemId {
+    ItemId(sha256(signed))
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -304,7 +398,7 @@ mod tests {
         assert_eq!(good.verify(NetworkId([6; 16])), Err(EntryError::Signature));
 
         let other = Identity::from_seed(&[2; 32]).id();
-        let changes: [fn(&mut Entry, NodeId); 5] = [
+        let changes: [fn(&mut Body, NodeId); 5] = [
             |e, _| e.slot.bucket = "c".parse().unwrap(),
             |e, _| e.slot.key = "l".into(),
             |e, other| e.slot.author = other,
@@ -312,10 +406,45 @@ mod tests {
             |e, _| e.value = b"w".to_vec(),
         ];
         for change in changes {
-            let mut forged = good.clone();
+            let mut forged = Body::clone(&good);
             change(&mut forged, other);
+            let forged = Entry::from(forged);
             assert_eq!(forged.verify(NETWORK), Err(EntryError::Signature));
         }
+    }
+
+    /// What one clone learnt holds for all, in that network only; a failure is never remembered
+    /// as anything, and a changed body is another entry.
+    #[test]
+    fn a_good_signature_is_remembered_for_its_network_and_body_only() {
+        let elsewhere = NetworkId([6; 16]);
+        let author = Identity::from_seed(&[1; 32]);
+        let good = Entry::sign(NETWORK, &author, draft()).unwrap();
+        let clone = good.clone();
+        for _ in 0..2 {
+            assert_eq!(good.verify(elsewhere), Err(EntryError::Signature));
+            assert_eq!(clone.verify(NETWORK), Ok(()));
+        }
+        let again = Entry::from(Body::clone(&good));
+        assert_eq!(again.id(elsewhere), good.id(elsewhere));
+        assert_eq!(again.id(NETWORK), good.id(NETWORK));
+        assert_ne!(good.id(elsewhere), good.id(NETWORK));
+        assert_eq!(again.verify(NETWORK), Ok(()));
+        assert_eq!(again.verify(elsewhere), Err(EntryError::Signature));
+
+        let mut forged = Body::clone(&good);
+        forged.value.push(0);
+        let forged = Entry::from(forged);
+        assert_ne!(forged.id(NETWORK), good.id(NETWORK));
+        assert_eq!(forged.verify(NETWORK), Err(EntryError::Signature));
+    }
+
+    #[test]
+    fn the_handle_adds_nothing_to_the_wire() {
+        let entry = Entry::sign(NETWORK, &Identity::from_seed(&[1; 32]), draft()).unwrap();
+        let bytes = postcard::to_stdvec(&entry).unwrap();
+        assert_eq!(bytes, postcard::to_stdvec(&*entry).unwrap());
+        assert_eq!(postcard::from_bytes::<Entry>(&bytes).unwrap(), entry);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::entry::{Class, Entry, EntryId, NetworkId, Slot};
+use super::entry::{Class, Entry, ItemId, NetworkId, Slot};
 use super::id::NodeId;
 use super::name::Bucket;
 use super::time::Now;
@@ -68,7 +68,7 @@ struct Quota {
 
 struct Stored {
     entry: Entry,
-    id: EntryId,
+    id: ItemId,
 }
 
 /// The map.
@@ -79,11 +79,12 @@ pub struct Ledger {
     seen: BTreeMap<NodeId, u64>,
     authors: u64,
     slots: BTreeMap<Slot, Stored>,
-    by_id: HashMap<EntryId, Slot>,
+    by_id: HashMap<ItemId, Slot>,
     quotas: BTreeMap<(NodeId, Class), Quota>,
     boots: BTreeMap<NodeId, u64>,
     bytes: usize,
     last_version: u64,
+    digest: u64,
 }
 
 impl Ledger {
@@ -100,6 +101,7 @@ impl Ledger {
             boots: BTreeMap::new(),
             bytes: 0,
             last_version: 0,
+            digest: 0,
         }
     }
 
@@ -156,7 +158,7 @@ impl Ledger {
             if stored.entry == *entry {
                 return Merge::Known;
             }
-            if stored.entry.rank() >= entry.rank() {
+            if stored.entry.cmp_rank(entry).is_ge() {
                 return Merge::Older;
             }
         }
@@ -274,6 +276,7 @@ impl Ledger {
 
     fn store(&mut self, entry: Entry) {
         let id = entry.id(self.network);
+        self.digest = self.digest.wrapping_add(id.prefix());
         self.note_author(entry.slot.author);
         let quota = self
             .quotas
@@ -307,6 +310,7 @@ impl Ledger {
             return;
         };
         self.by_id.remove(&stored.id);
+        self.digest = self.digest.wrapping_sub(stored.id.prefix());
         self.bytes -= cost(&stored.entry);
         let owner = (slot.author, slot.class);
         if let Some(quota) = self.quotas.get_mut(&owner) {
@@ -326,12 +330,12 @@ impl Ledger {
     }
 
     /// The entry with this id.
-    pub fn by_id(&self, id: &EntryId) -> Option<&Entry> {
+    pub fn by_id(&self, id: &ItemId) -> Option<&Entry> {
         self.by_id.get(id).and_then(|slot| self.get(slot))
     }
 
     /// Ids of everything kept, for reconciliation.
-    pub fn ids(&self) -> impl Iterator<Item = EntryId> + '_ {
+    pub fn ids(&self) -> impl Iterator<Item = ItemId> + '_ {
         self.slots.values().map(|stored| stored.id)
     }
 
@@ -347,6 +351,17 @@ impl Ledger {
             .values()
             .map(|stored| &stored.entry)
             .filter(move |entry| entry.slot.bucket == *bucket)
+    }
+
+    /// Order-independent sum over the ids kept.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Buckets in which an author has live entries.
+    pub fn live_buckets_of(&self, author: NodeId) -> BTreeSet<Bucket> {
+        let slots = self.live_slots(author, |_| true);
+        slots.into_iter().map(|slot| slot.bucket).collect()
     }
 
     /// Live entries of one author.

@@ -10,11 +10,17 @@ use super::entry::{Alive, LifeState};
 use super::id::NodeId;
 use super::name::Name;
 use super::records::{MAX_ADDRESSES, NodeRecord};
+use super::suspicion::{MAX_SUSPICIONS, Suspicion};
 
 /// First pause after a failed dial.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
-/// Longest pause between dials of a node that does not answer.
-const RETRY_LONGEST: Duration = Duration::from_secs(15);
+/// Longest pause between dials of a node that does not answer: a partition that heals is noticed
+/// within this by the smallest network.
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// After this many failures, an hour or so, the pause is [`RETRY_GIVEN_UP`].
+const GIVEN_UP: u32 = 720;
+/// Pause between dials of a node that is gone for good, as it seems.
+const RETRY_GIVEN_UP: Duration = Duration::from_secs(60);
 /// Of two nodes that learn of each other at once, the one with the greater id waits this long,
 /// so that most pairs make one connection; it dials all the same if nothing came, because the
 /// path may be open in one direction only.
@@ -65,9 +71,13 @@ impl Backoff {
     /// A dial failed: doubles the pause, ±25 % so that nodes do not dial in step.
     pub fn failed(&mut self, now: Duration, rng: &mut impl Rng) {
         self.dialling = false;
+        let longest = match self.failures < GIVEN_UP {
+            true => RETRY_LONGEST,
+            false => RETRY_GIVEN_UP,
+        };
         let pause = RETRY_FIRST
             .saturating_mul(1 << self.failures.min(10))
-            .min(RETRY_LONGEST);
+            .min(longest);
         self.failures = self.failures.saturating_add(1);
         self.failed_at = Some(now);
         self.not_before = now + pause.mul_f64(rng.random_range(0.75..1.25));
@@ -120,6 +130,17 @@ pub struct Member {
     pub last_seen_ms: u64,
     /// When to dial.
     pub backoff: Backoff,
+    /// What others, or this node, say against its newest sign of life: of at most
+    /// [`MAX_SUSPICIONS`] accusers, the least ids first.
+    pub suspicions: Vec<Suspicion>,
+    /// It did not refute them in time.
+    pub down: bool,
+    /// Whether it was last announced as online.
+    pub shown: bool,
+    /// The sign of life against which this node spoke up: (boot, incarnation). It does so once.
+    pub accused: Option<(u64, u32)>,
+    /// The boot in which a dial from here failed and was held against it.
+    pub unreached: Option<u64>,
 }
 
 impl Member {
@@ -136,6 +157,11 @@ impl Member {
             links: Vec::new(),
             last_seen_ms: 0,
             backoff: Backoff::default(),
+            suspicions: Vec::new(),
+            down: false,
+            shown: false,
+            accused: None,
+            unreached: None,
         }
     }
 
@@ -150,9 +176,29 @@ impl Member {
             .is_some_and(|alive| alive.state == LifeState::Leave)
     }
 
-    /// Whether it can be given work: it answers and has not left.
-    pub fn is_online(&self) -> bool {
-        !self.links.is_empty() && !self.has_left()
+    /// Whether it is there as far as anybody knows: it has said so, and nobody's doubt has stood.
+    pub fn stands(&self) -> bool {
+        let says_so = |alive: Alive| alive.state == LifeState::Alive;
+        self.alive.is_some_and(says_so) && !self.down
+    }
+
+    /// Whether another word of `accuser` against its present sign of life would be kept.
+    pub fn takes_suspicion_of(&self, accuser: &NodeId) -> bool {
+        let known = self.suspicions.iter().any(|s| s.accuser == *accuser);
+        let room = self.suspicions.len() < MAX_SUSPICIONS;
+        !known && (room || self.suspicions.last().is_some_and(|s| *accuser < s.accuser))
+    }
+
+    /// Keeps a suspicion; gives the one it displaces.
+    pub fn suspect(&mut self, suspicion: Suspicion) -> Option<Suspicion> {
+        let at = self
+            .suspicions
+            .partition_point(|s| s.accuser < suspicion.accuser);
+        self.suspicions.insert(at, suspicion);
+        match self.suspicions.len() > MAX_SUSPICIONS {
+            true => self.suspicions.pop(),
+            false => None,
+        }
     }
 
     /// Whether it could be dialled: it has not left, and some address is known.

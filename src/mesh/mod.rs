@@ -6,6 +6,8 @@
 //! | [`id`], [`name`] | who a node is, what things may be called |
 //! | [`token`], [`keys`] | what a network's secret is, and which keys follow from it |
 //! | [`entry`] | which bytes an author signs |
+//! | [`rings`], [`suspicion`] | who watches whom, and what is said of who is silent |
+//! | [`brain`] | everything that waits for nothing: links, membership, the ledger's spread |
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
 //! | [`stream`] | the bytes at the head of a tunnel's stream |
@@ -28,7 +30,9 @@ pub mod observed;
 pub mod rate;
 pub mod records;
 pub mod resolve;
+pub mod rings;
 pub mod stream;
+pub mod suspicion;
 pub mod sync;
 pub mod time;
 pub mod token;

@@ -100,7 +100,7 @@ mod tests {
                     via: None,
                 },
             };
-            view.nodes.insert(node.id, node);
+            view.nodes.insert(node.id, node.into());
         }
         view
     }

@@ -2,7 +2,8 @@
 //!
 //! Range-based set reconciliation (Meyer 2022) by crate `negentropy` over entry ids salted per
 //! session (C24). The node that dialled the link opens the session, learns both differences, and
-//! then sends what the other lacks and asks for what it lacks itself.
+//! then sends what the other lacks and asks for what it lacks itself. Items are everything that was
+//! signed: signs of life, suspicions, entries.
 //!
 //! ```text
 //! opener                               answerer
@@ -10,7 +11,8 @@
 //!                                ◀──   Sync{session, m1}
 //!   Sync{session, m2}            ──▶        … until the opener has nothing to ask
 //!   Entries(have) , Want(need)   ──▶
-//!                                ◀──   Entries(need)
+//!   SyncDone                     ──▶
+//!                                ◀──   Entries(need), SyncDone
 //! ```
 
 use std::collections::HashMap;
@@ -18,7 +20,7 @@ use std::collections::HashMap;
 use aws_lc_rs::digest;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 
-use super::entry::EntryId;
+use super::entry::ItemId;
 use super::wire::{MAX_SYNC_BYTES, MAX_WANT_IDS, SyncMessage, SyncOpen, Want};
 
 /// Rounds after which a session is given up: each round narrows ranges by 16, so an honest
@@ -43,8 +45,17 @@ pub enum SyncError {
 pub struct Session {
     number: u32,
     engine: Negentropy<'static, NegentropyStorageVector>,
-    items: HashMap<EntryId, EntryId>,
+    items: HashMap<ItemId, ItemId>,
     rounds: u32,
+}
+
+/// Kinds of items, in the order in which a session goes through them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// Signs of life and suspicions: live entries are void without their author's.
+    Statement,
+    /// Entries of the ledger.
+    Entry,
 }
 
 /// What the opener does after a message.
@@ -53,22 +64,22 @@ pub struct Step {
     /// Next message to send; `None` ends the session.
     pub reply: Option<SyncMessage>,
     /// Entries (unsalted ids) the peer lacks.
-    pub send: Vec<EntryId>,
+    pub send: Vec<ItemId>,
     /// What to ask the peer for.
     pub want: Vec<Want>,
 }
 
 impl Session {
-    /// Opens a session over `ids` and gives its first message.
+    /// Opens a session over `items` and gives its first message.
     ///
     /// # Errors
     /// [`SyncError::Message`] if the engine refuses its own input, which it does not.
     pub fn open(
         number: u32,
         salt: [u8; 16],
-        ids: impl Iterator<Item = EntryId>,
+        items: Vec<(Order, ItemId)>,
     ) -> Result<(Self, SyncOpen), SyncError> {
-        let mut session = Self::new(number, &salt, ids)?;
+        let mut session = Self::new(number, &salt, items)?;
         let message = session.engine.initiate().map_err(|_| SyncError::Message)?;
         Ok((
             session,
@@ -86,24 +97,20 @@ impl Session {
     /// [`SyncError::Message`] for a message that does not decode.
     pub fn answer(
         open: &SyncOpen,
-        ids: impl Iterator<Item = EntryId>,
+        items: Vec<(Order, ItemId)>,
     ) -> Result<(Self, SyncMessage), SyncError> {
-        let mut session = Self::new(open.session, &open.salt, ids)?;
+        let mut session = Self::new(open.session, &open.salt, items)?;
         let reply = session.reply_to(&open.message)?;
         Ok((session, reply))
     }
 
-    fn new(
-        number: u32,
-        salt: &[u8; 16],
-        ids: impl Iterator<Item = EntryId>,
-    ) -> Result<Self, SyncError> {
-        let mut storage = NegentropyStorageVector::new();
-        let mut items = HashMap::new();
-        for id in ids {
+    fn new(number: u32, salt: &[u8; 16], ids: Vec<(Order, ItemId)>) -> Result<Self, SyncError> {
+        let mut storage = NegentropyStorageVector::with_capacity(ids.len());
+        let mut items = HashMap::with_capacity(ids.len());
+        for (order, id) in ids {
             let salted = salted(salt, &id);
             storage
-                .insert(0, Id::from_byte_array(salted.0))
+                .insert(order as u64, Id::from_byte_array(salted.0))
                 .map_err(|_| SyncError::Message)?;
             items.insert(salted, id);
         }
@@ -149,7 +156,7 @@ impl Session {
             .engine
             .reconcile_with_ids(message, &mut have, &mut need)
             .map_err(|_| SyncError::Message)?;
-        let salted = |id: &Id| EntryId(*id.as_bytes());
+        let salted = |id: &Id| ItemId(*id.as_bytes());
         Ok(Step {
             reply: reply.map(|message| SyncMessage {
                 session: self.number,
@@ -171,7 +178,7 @@ impl Session {
 
     /// The entries behind salted ids the peer asked for; unknown ids are left out. Each is given
     /// once per session: a few bytes that repeat one id must not bring back megabytes.
-    pub fn wanted<'a>(&'a mut self, ids: &'a [EntryId]) -> impl Iterator<Item = EntryId> + 'a {
+    pub fn wanted<'a>(&'a mut self, ids: &'a [ItemId]) -> impl Iterator<Item = ItemId> + 'a {
         ids.iter().filter_map(|id| self.items.remove(id))
     }
 
@@ -185,13 +192,13 @@ impl Session {
     }
 }
 
-fn salted(salt: &[u8; 16], id: &EntryId) -> EntryId {
+fn salted(salt: &[u8; 16], id: &ItemId) -> ItemId {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(salt);
     context.update(&id.0);
     let mut out = [0; 32];
     out.copy_from_slice(context.finish().as_ref());
-    EntryId(out)
+    ItemId(out)
 }
 
 #[cfg(test)]
@@ -199,20 +206,24 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    fn id(n: u32) -> EntryId {
+    fn id(n: u32) -> ItemId {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&n.to_be_bytes());
-        EntryId(bytes)
+        ItemId(bytes)
+    }
+
+    fn items(ids: impl IntoIterator<Item = ItemId>) -> Vec<(Order, ItemId)> {
+        ids.into_iter().map(|id| (Order::Entry, id)).collect()
     }
 
     /// Runs a whole session; returns (sent to b, sent to a, bytes exchanged).
     fn reconcile(
-        a: &BTreeSet<EntryId>,
-        b: &BTreeSet<EntryId>,
-    ) -> (BTreeSet<EntryId>, BTreeSet<EntryId>, usize) {
-        let (mut opener, open) = Session::open(1, [9; 16], a.iter().copied()).unwrap();
+        a: &BTreeSet<ItemId>,
+        b: &BTreeSet<ItemId>,
+    ) -> (BTreeSet<ItemId>, BTreeSet<ItemId>, usize) {
+        let (mut opener, open) = Session::open(1, [9; 16], items(a.iter().copied())).unwrap();
         let mut bytes = open.message.len();
-        let (mut answerer, mut reply) = Session::answer(&open, b.iter().copied()).unwrap();
+        let (mut answerer, mut reply) = Session::answer(&open, items(b.iter().copied())).unwrap();
         let (mut to_b, mut to_a) = (BTreeSet::new(), BTreeSet::new());
         loop {
             bytes += reply.message.len();
@@ -250,8 +261,8 @@ mod tests {
 
     #[test]
     fn an_entry_is_given_once_per_session_however_often_it_is_asked_for() {
-        let (_, open) = Session::open(1, [9; 16], std::iter::empty()).unwrap();
-        let (mut answerer, _) = Session::answer(&open, (0..3).map(id)).unwrap();
+        let (_, open) = Session::open(1, [9; 16], vec![]).unwrap();
+        let (mut answerer, _) = Session::answer(&open, items((0..3).map(id))).unwrap();
         let ids = [salted(&[9; 16], &id(1)); 100];
         assert_eq!(answerer.wanted(&ids).collect::<Vec<_>>(), [id(1)]);
         assert_eq!(answerer.wanted(&ids).count(), 0);
@@ -259,9 +270,9 @@ mod tests {
 
     #[test]
     fn nonsense_and_endless_peers_end_the_session_only() {
-        let (mut opener, open) = Session::open(1, [0; 16], (0..100).map(id)).unwrap();
+        let (mut opener, open) = Session::open(1, [0; 16], items((0..100).map(id))).unwrap();
         assert_eq!(opener.step(&[1, 2, 3]), Err(SyncError::Message));
-        let (mut answerer, _) = Session::answer(&open, std::iter::empty()).unwrap();
+        let (mut answerer, _) = Session::answer(&open, vec![]).unwrap();
         let last = (0..=MAX_ROUNDS)
             .map(|_| answerer.reply_to(&open.message))
             .last()

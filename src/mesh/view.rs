@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -97,10 +98,10 @@ pub struct View {
     /// This node.
     pub me: NodeId,
     /// Every known node, by id.
-    pub nodes: BTreeMap<NodeId, NodeView>,
+    pub nodes: BTreeMap<NodeId, Arc<NodeView>>,
     /// Who serves what, by bucket; providers sorted by id. Offline providers are kept here
     /// (with `online: false`) only while their record is; ingress never chooses them.
-    pub services: BTreeMap<Bucket, Vec<Provider>>,
+    pub services: BTreeMap<Bucket, Arc<Vec<Provider>>>,
 }
 
 impl View {
@@ -112,6 +113,18 @@ impl View {
             nodes: BTreeMap::new(),
             services: BTreeMap::new(),
         }
+    }
+}
+
+impl View {
+    /// Who serves `bucket`, by id.
+    pub fn providers(&self, bucket: &Bucket) -> &[Provider] {
+        self.services.get(bucket).map_or(&[], |all| all)
+    }
+
+    /// Every provider of every service.
+    pub fn all_providers(&self) -> impl Iterator<Item = &Provider> {
+        self.services.values().flat_map(|all| all.iter())
     }
 }
 

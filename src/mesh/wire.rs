@@ -7,7 +7,8 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Alive, Entry, EntryId, MAX_VALUE_BYTES};
+use super::entry::{Alive, Entry, ItemId, MAX_VALUE_BYTES};
+use super::suspicion::Suspicion;
 
 /// Bytes before a body.
 pub const HEADER_BYTES: usize = 6;
@@ -21,6 +22,10 @@ pub const MAX_SYNC_BYTES: usize = 64 * 1024;
 pub const MAX_WANT_IDS: usize = 4096;
 /// Most signs of life in one frame.
 pub const MAX_ALIVE: usize = 256;
+/// Most suspicions in one frame.
+pub const MAX_SUSPECTED: usize = 256;
+/// Most ids in one [`Frame::Offer`] or [`Frame::Fetch`].
+pub const MAX_OFFERED: usize = 256;
 
 /// The registry: number, name, longest body.
 macro_rules! kinds {
@@ -52,6 +57,12 @@ kinds! {
     SYNC_OPEN = 5, MAX_SYNC_BYTES + 64;
     SYNC = 6, MAX_SYNC_BYTES + 64;
     WANT = 7, 16 + MAX_WANT_IDS * 32;
+    NEIGHBOUR = 8, 1;
+    SUSPICIONS = 9, 4 + MAX_SUSPECTED * 160;
+    DIGEST = 10, 10;
+    SYNC_DONE = 11, 5;
+    OFFER = 12, 4 + MAX_OFFERED * 32;
+    FETCH = 13, 4 + MAX_OFFERED * 32;
 }
 
 /// One message between two nodes that have checked each other's Hello.
@@ -70,8 +81,22 @@ pub enum Frame {
     SyncOpen(SyncOpen),
     /// Continues one.
     Sync(SyncMessage),
-    /// Asks for the entries behind salted ids of a session.
+    /// Asks for the statements behind salted ids of a session.
     Want(Want),
+    /// Whether the sender counts the receiver among its neighbours: it then keeps the link and
+    /// sends news over it.
+    Neighbour(bool),
+    /// Suspicions, of the sender or of others.
+    Suspicions(Vec<Suspicion>),
+    /// Sum of what the sender holds, sent when that has been at rest for a while. A hint: another
+    /// sum is a reason to reconcile.
+    Digest(u64),
+    /// Everything of this session that the receiver asked for or lacked was sent before this.
+    SyncDone(u32),
+    /// The sender has these large entries.
+    Offer(Vec<ItemId>),
+    /// Asks for entries that were offered on this link.
+    Fetch(Vec<ItemId>),
     /// A kind from a later version; its body was skipped.
     Unknown {
         /// Kind number.
@@ -101,13 +126,13 @@ pub struct SyncMessage {
     pub message: Vec<u8>,
 }
 
-/// Ids of a session that the opener lacks.
+/// Ids of a session that the opener lacks: of entries, signs of life or suspicions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
     /// See [`SyncOpen::session`].
     pub session: u32,
     /// Salted ids, at most [`MAX_WANT_IDS`].
-    pub ids: Vec<EntryId>,
+    pub ids: Vec<ItemId>,
 }
 
 /// Why bytes are not a frame. The link they came on is closed.
@@ -143,6 +168,12 @@ impl Frame {
             Frame::SyncOpen(_) => kind::SYNC_OPEN,
             Frame::Sync(_) => kind::SYNC,
             Frame::Want(_) => kind::WANT,
+            Frame::Neighbour(_) => kind::NEIGHBOUR,
+            Frame::Suspicions(_) => kind::SUSPICIONS,
+            Frame::Digest(_) => kind::DIGEST,
+            Frame::SyncDone(_) => kind::SYNC_DONE,
+            Frame::Offer(_) => kind::OFFER,
+            Frame::Fetch(_) => kind::FETCH,
             Frame::Unknown { kind, .. } => *kind,
         }
     }
@@ -150,12 +181,18 @@ impl Frame {
     /// Header and body. The sender keeps to the limits: its batches are made under them.
     pub fn encode(&self) -> Vec<u8> {
         let body = match self {
-            Frame::Ping(seq) | Frame::Pong(seq) => encode_body(seq),
+            Frame::Ping(number) | Frame::Pong(number) | Frame::Digest(number) => {
+                encode_body(number)
+            }
             Frame::Alive(alive) => encode_body(alive),
             Frame::Entries(entries) => encode_body(entries),
             Frame::SyncOpen(open) => encode_body(open),
             Frame::Sync(message) => encode_body(message),
             Frame::Want(want) => encode_body(want),
+            Frame::Neighbour(wanted) => encode_body(wanted),
+            Frame::Suspicions(all) => encode_body(all),
+            Frame::SyncDone(session) => encode_body(session),
+            Frame::Offer(ids) | Frame::Fetch(ids) => encode_body(ids),
             Frame::Unknown { len, .. } => vec![0; *len],
         };
         let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
@@ -202,6 +239,12 @@ fn decode_body(kind: u16, body: &[u8]) -> Result<Frame, WireError> {
         kind::SYNC_OPEN => Frame::SyncOpen(exactly(body).ok_or_else(bad)?),
         kind::SYNC => Frame::Sync(exactly(body).ok_or_else(bad)?),
         kind::WANT => Frame::Want(exactly(body).ok_or_else(bad)?),
+        kind::NEIGHBOUR => Frame::Neighbour(exactly(body).ok_or_else(bad)?),
+        kind::SUSPICIONS => Frame::Suspicions(exactly(body).ok_or_else(bad)?),
+        kind::DIGEST => Frame::Digest(exactly(body).ok_or_else(bad)?),
+        kind::SYNC_DONE => Frame::SyncDone(exactly(body).ok_or_else(bad)?),
+        kind::OFFER => Frame::Offer(exactly(body).ok_or_else(bad)?),
+        kind::FETCH => Frame::Fetch(exactly(body).ok_or_else(bad)?),
         _ => Frame::Unknown {
             kind,
             len: body.len(),
@@ -209,7 +252,9 @@ fn decode_body(kind: u16, body: &[u8]) -> Result<Frame, WireError> {
     };
     let few_enough = match &frame {
         Frame::Alive(alive) => alive.len() <= MAX_ALIVE,
+        Frame::Suspicions(all) => all.len() <= MAX_SUSPECTED,
         Frame::Want(want) => want.ids.len() <= MAX_WANT_IDS,
+        Frame::Offer(ids) | Frame::Fetch(ids) => ids.len() <= MAX_OFFERED,
         _ => true,
     };
     if few_enough { Ok(frame) } else { Err(bad()) }
@@ -285,8 +330,24 @@ mod tests {
             }),
             Frame::Want(Want {
                 session: 1,
-                ids: vec![EntryId([3; 32])],
+                ids: vec![ItemId([3; 32])],
             }),
+            Frame::Neighbour(true),
+            Frame::Suspicions(vec![Suspicion::sign(
+                network,
+                &identity,
+                &Alive::sign(
+                    network,
+                    &Identity::from_seed(&[2; 32]),
+                    9,
+                    1,
+                    LifeState::Alive,
+                ),
+            )]),
+            Frame::Digest(0x0102_0304_0506_0708),
+            Frame::SyncDone(1),
+            Frame::Offer(vec![ItemId([4; 32])]),
+            Frame::Fetch(vec![ItemId([4; 32])]),
         ]
     }
 

@@ -181,8 +181,8 @@ impl Shared {
     fn choose(&self, tried: &[NodeId]) -> Result<Flight<'_>, Page> {
         let view = self.tunnels.view();
         let usable = || {
-            let providers = view.services.get(&self.bucket);
-            let usable = providers.into_iter().flatten().filter(|one| one.usable());
+            let providers = view.providers(&self.bucket).iter();
+            let usable = providers.filter(|one| one.usable());
             usable.map(|one| one.id)
         };
         let policy = match &self.spec.strategy {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use crate::mesh::addr::HostPort;
-use crate::mesh::entry::{Class, Entry, MAX_KEY_BYTES, MAX_VALUE_BYTES, Slot};
+use crate::mesh::entry::{Body, Class, Entry, MAX_KEY_BYTES, MAX_VALUE_BYTES, Slot};
 use crate::mesh::id::{NodeId, Signature};
 use crate::mesh::members::KnownPeer;
 use crate::mesh::name::{Bucket, Name};
@@ -220,7 +220,7 @@ pub(super) fn read_entry(key: &[u8], value: &[u8]) -> Result<Entry, RowError> {
     if row.value.len() > MAX_VALUE_BYTES || (row.deleted && !row.value.is_empty()) {
         return Err(RowError::Value);
     }
-    Ok(Entry {
+    Ok(Entry::from(Body {
         slot: Slot {
             bucket,
             key: text.to_owned(),
@@ -232,7 +232,7 @@ pub(super) fn read_entry(key: &[u8], value: &[u8]) -> Result<Entry, RowError> {
         deleted: row.deleted,
         value: row.value.to_vec(),
         signature: row.signature,
-    })
+    }))
 }
 
 pub(super) fn put_peer(peer: &KnownPeer) -> Result<(RowKey, RowChange), StoreError> {

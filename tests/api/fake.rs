@@ -112,7 +112,7 @@ fn view() -> View {
         ),
         node(3, false, 0, path(PathKind::Relay, Some(12.25), Some(id(1)))),
     ] {
-        view.nodes.insert(node.id, node);
+        view.nodes.insert(node.id, node.into());
     }
     for (bucket, providers) in [
         ("lab_federated", vec![provider(1, true), provider(2, false)]),
@@ -122,7 +122,8 @@ fn view() -> View {
         ("other_federated", vec![provider(2, true)]),
         ("lab_x_federated", vec![provider(2, true)]),
     ] {
-        view.services.insert(bucket.parse().unwrap(), providers);
+        view.services
+            .insert(bucket.parse().unwrap(), providers.into());
     }
     view
 }

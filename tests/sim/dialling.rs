@@ -111,7 +111,7 @@ fn a_dead_node_is_dialled_at_bounded_intervals_and_found_when_it_returns() {
             let count = dials
                 .filter(|d| d.0 > from && d.1 == Dialled::Node(world.id(2)))
                 .count();
-            assert!((25..60).contains(&count), "{count} dials in ten minutes");
+            assert!((60..150).contains(&count), "{count} dials in ten minutes");
         }
         world.start(2);
         world.until("back", secs(2), World::whole);
@@ -135,7 +135,7 @@ fn a_renewal_that_fails_is_retried_at_bounded_intervals() {
         let before = world.nodes[0].dials.len() + world.nodes[1].dials.len();
         world.run(secs(300));
         let dials = world.nodes[0].dials.len() + world.nodes[1].dials.len() - before;
-        assert!((10..40).contains(&dials), "{dials} dials in five minutes");
+        assert!((20..80).contains(&dials), "{dials} dials in five minutes");
         assert!(world.whole() && world.stats.refused_dials > 0);
     });
 }
@@ -217,7 +217,7 @@ fn a_quiet_mesh_costs_a_few_small_frames_and_stays_so() {
             minutes.push((world.stats.frames - frames, world.stats.bytes - bytes));
         }
         for (frames, bytes) in &minutes {
-            assert!(*frames / 10 <= 160, "{frames} frames a minute on 10 links");
+            assert!(*frames / 10 <= 180, "{frames} frames a minute on 10 links");
             assert!(
                 bytes / frames <= 16,
                 "not only pings: {bytes} bytes in {frames} frames"
@@ -308,7 +308,7 @@ fn a_node_refused_for_its_old_start_is_dialled_at_bounded_intervals() {
         world.kill(1);
         world.nodes[1].disk = Disk::default();
         world.nodes[1].connect.clear();
-        world.nodes[1].behind = secs(3600);
+        world.nodes[1].clock.ahead_ms = -3_600_000;
         // Node 0 knows the number, but no longer the signed word that would stop node 1.
         world.restart(0);
         world.run(secs(5));
@@ -317,9 +317,9 @@ fn a_node_refused_for_its_old_start_is_dialled_at_bounded_intervals() {
         world.run(secs(300));
         assert!(world.refused(0, "old_boot") > 1 && !world.sees(0, 1));
         let dials = world.nodes[0].dials.len() - before;
-        assert!((10..60).contains(&dials), "{dials} dials in five minutes");
+        assert!((20..80).contains(&dials), "{dials} dials in five minutes");
         world.kill(1);
-        world.nodes[1].behind = secs(0);
+        world.nodes[1].clock.ahead_ms = 0;
         world.start(1);
         world.until("taken in", secs(25), World::whole);
     });

@@ -9,6 +9,7 @@
 
 mod dialling;
 mod hostile;
+mod knobs;
 mod ledger;
 mod membership;
 mod soak;

@@ -10,7 +10,8 @@ fn after_any_mix_of_faults_and_writes_all_ledgers_and_views_agree() {
     for_seeds(20, |mut world| {
         const NODES: usize = 6;
         let mut chance = SmallRng::seed_from_u64(world.seed + 1000);
-        world.net.loss = (0.05, ms(250));
+        world.net.loss = 0.05;
+        world.net.repair = ms(250);
         world.net.tunnel = ms(1500);
         // Some can be reached one way only; node 0 introduces the others and can be dialled.
         for _ in 0..world.seed % 4 {

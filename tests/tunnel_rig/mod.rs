@@ -96,7 +96,7 @@ impl FakeMesh {
             links.insert(id, link(id, behaviour, told.clone()).await);
             providers.push(provider(id));
         }
-        view.services.insert(bucket(), providers);
+        view.services.insert(bucket(), providers.into());
         Arc::new(Self {
             view: Mutex::new(Arc::new(view)),
             links,
@@ -112,7 +112,7 @@ impl FakeMesh {
         let mut view = self.view.lock().unwrap();
         Arc::make_mut(&mut view)
             .services
-            .insert(bucket(), vec![provider(node(0))]);
+            .insert(bucket(), vec![provider(node(0))].into());
     }
 
     /// How many streams the fake nodes have seen, by node.
@@ -181,7 +181,7 @@ impl Tunnels for FakeMesh {
     }
 
     fn resolve(&self, text: &str, view: &View) -> Result<NodeId, ResolveError> {
-        let providers = view.services.values().flatten();
+        let providers = view.all_providers();
         let mut named = providers.filter(|one| one.name.as_str() == text);
         let found = named.next().map(|one| one.id);
         found.ok_or_else(|| ResolveError::Unknown(text.to_owned()))

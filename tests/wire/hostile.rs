@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use warren::mesh::close::CloseCode;
-use warren::mesh::entry::{Class, Draft, Entry};
+use warren::mesh::entry::{Body, Class, Draft, Entry};
 use warren::mesh::event::Event;
 use warren::mesh::hello::MAX_HELLO_BYTES;
 use warren::mesh::wire::{Frame, decode_frame, kind, max_body};
@@ -182,11 +182,11 @@ async fn entries_that_their_author_did_not_sign_are_refused_and_their_bearer_is_
 
     let mut link = scene.link().await;
     // Of another author, in another's name and with its own signature.
-    let mut stolen = signed(&scene.puppet, "theirs");
+    let mut stolen = Body::clone(&signed(&scene.puppet, "theirs"));
     stolen.version = theirs.version + 1;
     stolen.slot.author = scene.bystander.id();
     link.send
-        .write_all(&Frame::Entries(vec![stolen]).encode())
+        .write_all(&Frame::Entries(vec![stolen.into()]).encode())
         .await
         .unwrap();
     scene.counted("bad_signature", 1).await;
@@ -198,19 +198,19 @@ async fn entries_that_their_author_did_not_sign_are_refused_and_their_bearer_is_
         .unwrap();
     // Changed after it was signed, too often.
     for n in 0..16 {
-        let mut changed = signed(&scene.puppet, &format!("changed{n}"));
+        let mut changed = Body::clone(&signed(&scene.puppet, &format!("changed{n}")));
         changed.value.push(b'!');
         // The link may be closed by now.
         let _ = link
             .send
-            .write_all(&Frame::Entries(vec![changed]).encode())
+            .write_all(&Frame::Entries(vec![changed.into()]).encode())
             .await;
     }
     assert_eq!(closed_with(&link.connection).await, CloseCode::Protocol);
     scene.counted("bad_signature", 16).await;
     let kept = scene.victim.ledger().list(Some(&bucket)).await.unwrap();
-    let mut kept: Vec<(String, Vec<u8>)> =
-        kept.into_iter().map(|e| (e.slot.key, e.value)).collect();
+    let pairs = kept.iter().map(|e| (e.slot.key.clone(), e.value.clone()));
+    let mut kept: Vec<(String, Vec<u8>)> = pairs.collect();
     kept.sort();
     let want = [
         ("good".to_owned(), b"mine".to_vec()),

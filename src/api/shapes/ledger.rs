@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
 use super::NodeError;
-use crate::mesh::entry::{Class, Entry, Slot};
+use crate::mesh::entry::{Body, Class, Entry, Slot};
 use crate::mesh::event::ValueText;
 use crate::mesh::id::{NodeId, Signature};
 use crate::mesh::name::Bucket;
@@ -140,9 +140,9 @@ pub struct ExportedEntry {
     pub author: NodeId,
     /// `live` or `durable`.
     pub class: Class,
-    /// See [`Entry::version`].
+    /// See [`Body::version`].
     pub version: u64,
-    /// See [`Entry::boot`].
+    /// See [`Body::boot`].
     pub boot: u64,
     /// Whether this is a removal.
     pub deleted: bool,
@@ -173,7 +173,7 @@ impl ExportedEntry {
     fn into_entry(self) -> Result<Entry, &'static str> {
         let signature = BASE64.decode(self.signature.as_bytes()).ok();
         let signature: Option<[u8; 64]> = signature.and_then(|bytes| bytes.try_into().ok());
-        Ok(Entry {
+        Ok(Entry::from(Body {
             value: self.value.to_bytes().ok_or("value")?,
             signature: Signature::from(signature.ok_or("signature")?),
             slot: Slot {
@@ -185,7 +185,7 @@ impl ExportedEntry {
             version: self.version,
             boot: self.boot,
             deleted: self.deleted,
-        })
+        }))
     }
 }
 

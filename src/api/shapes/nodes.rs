@@ -1,6 +1,7 @@
 //! Nodes and services as scripts see them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ pub struct Nodes {
 impl Nodes {
     /// The nodes of `view` at `now_ms`, milliseconds since the Unix epoch.
     pub fn of(view: &View, now_ms: u64) -> Self {
-        let shape = |node| NodeShape::of(node, now_ms);
+        let shape = |node: &Arc<NodeView>| NodeShape::of(node, now_ms);
         Self {
             nodes: view.nodes.values().map(shape).collect(),
         }
@@ -113,7 +114,7 @@ pub struct Services {
 impl Services {
     /// The services of `view`, with the requests that this node counted.
     pub fn of(view: &View, usage: &[Usage]) -> Self {
-        let shape = |(service, providers): (&Bucket, &Vec<Provider>)| ServiceShape {
+        let shape = |(service, providers): (&Bucket, &Arc<Vec<Provider>>)| ServiceShape {
             service: service.clone(),
             nodes: providers
                 .iter()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
 
 use super::{Brain, Dialled, Effect, KnownPeer, Unpinned};
 use crate::mesh::addr::PeerAddr;
@@ -13,6 +13,11 @@ use crate::mesh::time::Now;
 
 /// Dials of known nodes under way at once.
 const MAX_DIALS: usize = 16;
+/// Pause between two dials of members that are not known to be there, for every member that is:
+/// together they find out about one that comes back as fast as a few would.
+const RETRY_SHARE: Duration = Duration::from_millis(250);
+/// ... but at least and at most.
+const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 /// Between two searches for a wrong clock (A9).
 const SEARCH_EVERY: Duration = Duration::from_secs(3600);
 
@@ -36,6 +41,7 @@ impl Brain {
         // It may advertise no address at all: where it was learnt is where it is found again.
         member.hosts = peer.learnt_at;
         self.members.insert(peer.id, member);
+        self.place(peer.id);
     }
 
     /// Adds a node to dial: from the token, a flag, or a beacon.
@@ -51,6 +57,9 @@ impl Brain {
                     None if !member.hosts.contains(&peer.at) => member.hosts.push(peer.at),
                     None => {}
                 }
+                self.place(id);
+                // Somebody has just said where it is: it is tried at once.
+                self.next_retry = Some(Duration::ZERO);
             }
             None => {
                 if let Some(known) = self.unpinned.iter().find(|known| known.at == peer.at) {
@@ -83,8 +92,15 @@ impl Brain {
     ) {
         match dialled {
             Dialled::Node(id) => {
+                self.dialling.remove(id);
                 if let Some(member) = self.members.get_mut(id) {
                     member.backoff.failed(now.mono, rng);
+                }
+                if self.overlay.is_neighbour(id) {
+                    self.overlay.unreachable(id);
+                    if silent {
+                        self.hold_against(now, *id);
+                    }
                 }
             }
             Dialled::Host(at) => {
@@ -123,52 +139,56 @@ impl Brain {
         }
     }
 
-    /// When to dial `member`: it has no link, or none that will do for much longer.
-    fn dial_due_at(&self, member: &Member) -> Option<Duration> {
-        let mut due = member
-            .backoff
-            .due_at()
-            .filter(|_| member.is_dialable() && self.alive.state == LifeState::Alive)?;
+    fn dial_room(&self) -> usize {
+        MAX_DIALS.saturating_sub(self.dialling.len())
+    }
+
+    /// From when on the member should be dialled: it has no link, or none that will do for much
+    /// longer.
+    fn dial_due_at(&self, id: &NodeId) -> Option<Duration> {
+        let member = self.members.get(id).filter(|member| member.is_dialable())?;
+        let mut due = member.backoff.due_at()?;
         for link in member.links.iter().filter_map(|link| self.links.get(link)) {
             due = due.max(link.renew_at(&self.timing)?);
         }
         Some(due)
     }
 
-    fn dial_room(&self) -> usize {
-        let dialling = self.members.values().filter(|m| m.backoff.dialling);
-        MAX_DIALS.saturating_sub(dialling.count())
+    /// When to try members that are not known to be there. Without any link everybody is worth a
+    /// try at once; with some, the members take turns.
+    fn retry_due_at(&self) -> Option<Duration> {
+        if self.links.is_empty() {
+            let absent = self.overlay.absent();
+            return absent.filter_map(|id| self.dial_due_at(id)).min();
+        }
+        self.next_retry
     }
 
     /// When the next dial can start. Without room, the end of a dial comes first: a timer for
     /// what must wait would only spin.
     pub(super) fn next_dial(&self) -> Option<Duration> {
-        let room = self.dial_room() > 0;
-        let members = self.members.values().filter(|_| room);
-        let pinned = members.filter_map(|member| self.dial_due_at(member)).min();
-        let leaving = self.alive.state == LifeState::Leave;
-        let open = self.unpinned.iter();
-        let open = open.filter(|target| target.id.is_none() && !leaving);
+        if self.alive.state == LifeState::Leave {
+            return None;
+        }
+        let near = self.overlay.neighbours();
+        let near = near.filter_map(|id| self.dial_due_at(id)).min();
+        let pinned = near.into_iter().chain(self.retry_due_at());
+        let pinned = pinned.filter(|_| self.dial_room() > 0).min();
+        let open = self.unpinned.iter().filter(|target| target.id.is_none());
         let hosts = open.filter_map(|target| target.backoff.due_at()).min();
         pinned.into_iter().chain(hosts).min()
     }
 
-    pub(super) fn start_dials(&mut self, now: Now) {
+    pub(super) fn start_dials(&mut self, now: Now, rng: &mut impl Rng) {
         if self.alive.state == LifeState::Leave {
             return;
         }
-        // Who waits longest is first, and who was met before is before who was only heard of:
-        // neither the order of ids nor made-up members can keep one node waiting for ever.
-        let due = self.members.values().filter_map(|member| {
-            let at = self.dial_due_at(member).filter(|at| *at <= now.mono)?;
-            Some((member.last_seen_ms == 0, at, member.id))
-        });
-        let mut due: Vec<(bool, Duration, NodeId)> = due.collect();
-        due.sort_unstable();
-        due.truncate(self.dial_room());
-        for (_, _, peer) in due {
-            self.dial_member(peer);
+        let due = |id: &&NodeId| self.dial_due_at(id).is_some_and(|at| at <= now.mono);
+        let near: Vec<NodeId> = self.overlay.neighbours().filter(due).copied().collect();
+        for id in near.into_iter().take(self.dial_room()) {
+            self.dial_member(id);
         }
+        self.retry_absent(now, rng);
         let open = self
             .unpinned
             .iter_mut()
@@ -182,11 +202,51 @@ impl Brain {
         }
     }
 
+    /// Dials members that are not known to be there: who was met before comes before who was only
+    /// heard of, and then who waits longest. Neither the order of ids nor made-up members can keep
+    /// one waiting for ever.
+    fn retry_absent(&mut self, now: Now, rng: &mut impl Rng) {
+        if self.overlay.absent().next().is_none() {
+            self.next_retry = None;
+            return;
+        }
+        if self.next_retry.is_none() {
+            // Everybody has just missed the same node: not all may dial it at the same moment.
+            let wait = self.retry_pause().mul_f64(rng.random_range(0.0..1.0));
+            self.next_retry = Some(now.mono + wait);
+        }
+        let due_now = self.retry_due_at().is_some_and(|at| at <= now.mono);
+        if !due_now || self.dial_room() == 0 {
+            return;
+        }
+        let due = self.overlay.absent().filter_map(|id| {
+            let at = self.dial_due_at(id).filter(|at| *at <= now.mono)?;
+            let met = self.members.get(id).is_some_and(|m| m.last_seen_ms > 0);
+            Some((!met, at, *id))
+        });
+        let mut due: Vec<(bool, Duration, NodeId)> = due.collect();
+        due.sort_unstable();
+        let alone = self.links.is_empty();
+        due.truncate(if alone { self.dial_room() } else { 1 });
+        for (_, _, id) in due {
+            self.dial_member(id);
+        }
+        let pause = self.retry_pause().mul_f64(rng.random_range(0.75..1.25));
+        self.next_retry = Some(now.mono + pause);
+    }
+
+    fn retry_pause(&self) -> Duration {
+        let members = u32::try_from(self.overlay.standing()).unwrap_or(u32::MAX);
+        let (least, most) = RETRY_PAUSE;
+        RETRY_SHARE.saturating_mul(members).clamp(least, most)
+    }
+
     pub(super) fn dial_member(&mut self, peer: NodeId) {
         let Some(member) = self.members.get_mut(&peer) else {
             return;
         };
         member.backoff.dialling = true;
+        self.dialling.insert(peer);
         let targets = member.targets();
         self.effects.push_back(Effect::Dial {
             dialled: Dialled::Node(peer),

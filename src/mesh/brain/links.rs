@@ -1,34 +1,32 @@
-//! Links: which one of two stays, and who is alive.
+//! Links: which one of two stays, and what is said first.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::Rng;
 
-use super::{Brain, Dialled, Effect, MAX_MEMBERS, Save, Timing};
+use super::{Brain, Dialled, Effect, Save, Timing};
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::{Alive, LifeState};
-use crate::mesh::event::What;
+use crate::mesh::entry::{Alive, ItemId};
 use crate::mesh::id::NodeId;
 use crate::mesh::members::{KnownPeer, LinkId, Member};
 use crate::mesh::rate::Rate;
 use crate::mesh::sync::Session;
 use crate::mesh::time::Now;
-use crate::mesh::wire::{Frame, MAX_ALIVE};
+use crate::mesh::wire::{Frame, SyncOpen};
 
 /// What one link may send in the long run, and at once: frames, entries and signs of life count
-/// one each. The burst covers the greeting of a full mesh (`MAX_MEMBERS`) and a first
-/// reconciliation of a full ledger (`MAX_ENTRIES`); the rate bounds signature checks.
+/// one each. The burst covers a first reconciliation of a full ledger (`MAX_ENTRIES`) and every
+/// member (`MAX_MEMBERS`); the rate bounds signature checks.
 const FRAMES_PER_SECOND: f64 = 2_000.0;
 const FRAMES_AT_ONCE: f64 = 100_000.0;
+/// Reconciliations one link may open: an answer costs a hash for everything this node holds.
+const SESSIONS_PER_SECOND: f64 = 0.2;
+const SESSIONS_AT_ONCE: f64 = 3.0;
 /// The end that was dialled waits this much longer with its ping, in parts of `ping_after`: both
 /// would else ping each other at the same moment, for ever, at twice the traffic.
 const ANSWERER_PATIENCE: u32 = 4;
-/// A reconciliation not over by this age of its link is given up: it holds the whole ledger's ids.
-const SYNC_LASTS: Duration = Duration::from_secs(60);
-/// A timer that fires this late means that this process stood still (SIGSTOP, suspend): the
-/// silence was its own.
-const OWN_SLEEP: Duration = Duration::from_secs(1);
 /// Links with one peer: one in use, one that replaces it, and retired ones whose tunnels go on.
 /// A member that dials without end holds no more than this of what all members share.
 const MAX_LINKS_PER_PEER: usize = 16;
@@ -55,30 +53,53 @@ pub(super) struct Link {
     pub(super) peer: NodeId,
     pub(super) dialled_by_me: bool,
     pub(super) rtt: Option<Duration>,
-    pub(super) sync: Option<Session>,
-    pub(super) answering: Option<Session>,
-    pub(super) answered: bool,
+    /// The peer counts this node among its neighbours.
+    pub(super) wanted: bool,
+    /// Reconciliation that the peer opened, and since when.
+    pub(super) answering: Option<(Session, Duration)>,
+    /// One that it opened while this node was busy catching up elsewhere.
+    pub(super) deferred: Option<SyncOpen>,
+    pub(super) sessions: Rate,
+    /// What was last told, so that a sum is told once.
+    pub(super) digest_told: Option<u64>,
+    /// Large entries the peer was offered and may ask for, oldest first.
+    pub(super) offered: VecDeque<ItemId>,
     pub(super) rate: Rate,
     pub(super) bad_entries: u32,
+    pub(super) heard: Duration,
+    /// When it was last pinged without an answer since.
+    pub(super) asked_at: Option<Duration>,
+    pub(super) since: Duration,
+    /// When the driver is next asked whether it still needs this link.
+    pub(super) trim_at: Option<Duration>,
     boot: u64,
-    since: Duration,
-    heard: Duration,
-    pinged: bool,
     retired: bool,
 }
 
 impl Link {
-    /// When this link needs a look.
-    pub(super) fn due_at(&self, timing: &Timing) -> Duration {
-        let wait = if self.pinged {
-            timing.silence_is_death
-        } else {
-            self.ping_after(timing)
-        };
-        self.heard + wait
+    fn new(now: Now, up: &LinkUp) -> Self {
+        Self {
+            peer: up.peer,
+            dialled_by_me: up.dialled.is_some(),
+            rtt: None,
+            wanted: false,
+            answering: None,
+            deferred: None,
+            sessions: Rate::new(SESSIONS_PER_SECOND, SESSIONS_AT_ONCE),
+            digest_told: None,
+            offered: VecDeque::new(),
+            rate: Rate::new(FRAMES_PER_SECOND, FRAMES_AT_ONCE),
+            bad_entries: 0,
+            heard: now.mono,
+            asked_at: None,
+            since: now.mono,
+            trim_at: None,
+            boot: up.alive.boot,
+            retired: false,
+        }
     }
 
-    fn ping_after(&self, timing: &Timing) -> Duration {
+    pub(super) fn ping_after(&self, timing: &Timing) -> Duration {
         match self.dialled_by_me {
             true => timing.ping_after,
             false => timing.ping_after + timing.ping_after / ANSWERER_PATIENCE,
@@ -120,25 +141,9 @@ impl Brain {
             return;
         }
         self.silent_since = None;
-        let was_online = self.members.get(&up.peer).is_some_and(Member::is_online);
         self.observed.note(up.peer, up.remote.ip(), up.observed);
         self.note_own_addresses();
-        let link = Link {
-            peer: up.peer,
-            dialled_by_me: up.dialled.is_some(),
-            rtt: None,
-            sync: None,
-            answering: None,
-            answered: false,
-            rate: Rate::new(FRAMES_PER_SECOND, FRAMES_AT_ONCE),
-            bad_entries: 0,
-            boot: up.alive.boot,
-            since: now.mono,
-            heard: now.mono,
-            pinged: false,
-            retired: false,
-        };
-        self.links.insert(up.link, link);
+        self.links.insert(up.link, Link::new(now, up));
         let member = self
             .members
             .entry(up.peer)
@@ -154,38 +159,42 @@ impl Brain {
         if up.dialled.is_some() {
             member.prefer(up.remote);
         }
-        self.take_alive(now, rng, Some(up.link), up.alive);
-        self.greet(now, rng, up.link);
+        self.take_alive(now, Some(up.peer), up.alive);
+        self.overlay.linked(&up.peer);
+        self.greet(up);
         self.resolve_duplicates(up.peer);
         self.save_peer(up.peer);
-        let member = self.members.get(&up.peer);
-        if !was_online && member.is_some_and(Member::is_online) {
-            let name = member.and_then(|member| member.name.clone());
-            self.effects
-                .push_back(Effect::Event(What::NodeUp { id: up.peer, name }));
-        }
-        self.view_dirty = true;
+        self.place(up.peer);
+        self.refresh(up.peer, "its link came up");
+        self.consider_trimming(now, up.link);
     }
 
     /// Only the dial that brought this link is over: one the other way may still be under way.
     fn dial_ended(&mut self, up: &LinkUp) {
         if up.dialled == Some(Dialled::Node(up.peer))
+            && self.dialling.remove(&up.peer)
             && let Some(member) = self.members.get_mut(&up.peer)
         {
             member.backoff.dialling = false;
         }
     }
 
-    /// First words on a new link: everybody's signs of life, then this node's live entries at
-    /// once (they are few, and they are what a newcomer waits for), then reconciliation.
-    fn greet(&mut self, now: Now, rng: &mut impl Rng, link: LinkId) {
-        let known = self.members.values().filter_map(|member| member.alive);
-        let all: Vec<Alive> = std::iter::once(self.alive).chain(known).collect();
-        for some in all.chunks(MAX_ALIVE) {
-            self.send(link, Frame::Alive(some.to_vec()));
+    /// First words on a new link: what is said against the peer, so that it can refute it; this
+    /// node's live entries (they are few, and they are what a newcomer waits for); and whether
+    /// this node wants the link beyond what it was dialled for. A node that has nothing fresh to
+    /// go by reconciles with the first peer there is.
+    fn greet(&mut self, up: &LinkUp) {
+        if let Some(doubts) = self.doubts_about(up.peer) {
+            self.send(up.link, doubts);
         }
-        self.send_entries(link, self.ledger.live_of(self.me));
-        self.open_sync(now, rng, link);
+        self.send_entries(up.link, self.ledger.live_of(self.me));
+        let near = self.overlay.is_neighbour(&up.peer);
+        if near {
+            self.send(up.link, Frame::Neighbour(true));
+        }
+        if up.dialled.is_some() && (near || !self.caught_up) {
+            self.sessions.want(up.link);
+        }
     }
 
     /// Two processes with one key: the older start is told and not let in.
@@ -261,34 +270,31 @@ impl Brain {
             return;
         };
         let peer = gone.peer;
+        self.end_sessions(link);
         let Some(member) = self.members.get_mut(&peer) else {
             return;
         };
-        let was_online = member.is_online();
         member.links.retain(|other| *other != link);
         member.last_seen_ms = member.last_seen_ms.max(unix_at(now, gone.heard));
-        self.view_dirty = true;
+        self.dirty.node(peer);
         if !member.links.is_empty() {
             return;
         }
         member.backoff.hope(now.mono);
         member.be_courteous(self.me, now.mono);
-        let name = member.name.clone();
         self.observed.forget(&peer);
         self.note_own_addresses();
         self.save_peer(peer);
-        if was_online {
-            let reason = reason.to_owned();
-            self.effects.push_back(Effect::Event(What::NodeDown {
-                id: peer,
-                name,
-                reason,
-            }));
+        self.overlay.unlinked(now.mono, &peer);
+        self.place(peer);
+        self.refresh(peer, reason);
+        if self.links.is_empty() {
+            self.set_caught_up(false, "this node has lost its last link");
         }
     }
 
     /// Ends what is left of a peer's earlier starts.
-    fn close_links_before(&mut self, now: Now, peer: NodeId, boot: u64) {
+    pub(super) fn close_links_before(&mut self, now: Now, peer: NodeId, boot: u64) {
         let links = self
             .links
             .iter()
@@ -298,58 +304,6 @@ impl Brain {
             let code = CloseCode::OldBoot;
             self.effects.push_back(Effect::Close { link, code });
             self.link_down(now, link, "it started anew");
-        }
-    }
-
-    pub(super) fn heard(&mut self, now: Now, link: LinkId, rtt: Option<Duration>) {
-        if let Some(link) = self.links.get_mut(&link) {
-            link.heard = now.mono;
-            link.pinged = false;
-            link.rtt = rtt.or(link.rtt);
-        }
-    }
-
-    /// This process stood still: what its peers seem to have missed, it missed itself. Lateness
-    /// counts from the last call, too: a timer can be due before it was first asked for.
-    pub(super) fn forgive_own_sleep(&mut self, now: Now) {
-        let awake = self.last_call;
-        self.last_call = now.mono;
-        let late = self
-            .expected_wake
-            .map_or(Duration::ZERO, |at| now.mono.saturating_sub(at.max(awake)));
-        if late > OWN_SLEEP {
-            for link in self.links.values_mut() {
-                link.heard += late;
-            }
-        }
-    }
-
-    pub(super) fn check_links(&mut self, now: Now, rng: &mut impl Rng) {
-        let mut dead = Vec::new();
-        let mut ping = Vec::new();
-        for (id, link) in &mut self.links {
-            let silence = now.mono.saturating_sub(link.heard);
-            if silence >= self.timing.silence_is_death {
-                dead.push(*id);
-            } else if silence >= link.ping_after(&self.timing) && !link.pinged {
-                link.pinged = true;
-                ping.push(*id);
-            }
-            if now.mono.saturating_sub(link.since) >= SYNC_LASTS {
-                link.sync = None;
-                link.answering = None;
-            }
-        }
-        for link in ping {
-            self.send(link, Frame::Ping(rng.next_u64()));
-        }
-        for link in dead {
-            let reason = format!("nothing heard for {:?}", self.timing.silence_is_death);
-            self.effects.push_back(Effect::Close {
-                link,
-                code: CloseCode::Timeout,
-            });
-            self.link_down(now, link, &reason);
         }
     }
 
@@ -369,70 +323,6 @@ impl Brain {
             boot: member.boot(),
             learnt_at: learnt.map(|target| target.at.clone()).collect(),
         })));
-    }
-
-    /// Takes in a sign of life, whose signature is checked here unless the link's own Hello
-    /// carried it. A new or greater one is passed on.
-    pub(super) fn take_alive(
-        &mut self,
-        now: Now,
-        rng: &mut impl Rng,
-        from: Option<LinkId>,
-        alive: Alive,
-    ) {
-        if alive.node == self.me {
-            let newer = alive.boot > self.boot;
-            if newer && !self.cloned && alive.verify(self.network) {
-                self.cloned = true;
-                self.effects.push_back(Effect::Cloned);
-            }
-            return;
-        }
-        let member = self.members.get(&alive.node);
-        if member.is_some_and(|member| alive.boot < member.min_boot) {
-            return self.count("old_boot");
-        }
-        let known = member.and_then(|member| member.alive);
-        if known.is_some_and(|known| known.rank() >= alive.rank()) {
-            return;
-        }
-        if !self.members.contains_key(&alive.node) && self.members.len() >= MAX_MEMBERS {
-            self.count("too_many_members");
-            return;
-        }
-        if !alive.verify(self.network) {
-            self.count("bad_signature");
-            return;
-        }
-        let me = self.me;
-        let member = self
-            .members
-            .entry(alive.node)
-            .or_insert_with(|| Member::new(alive.node));
-        let was_online = member.is_online();
-        let newer_boot = member.boot() < alive.boot;
-        member.alive = Some(alive);
-        if newer_boot {
-            member.record = None;
-            member.backoff.hope(now.mono);
-            member.be_courteous(me, now.mono);
-        }
-        let name = member.name.clone();
-        // News of a restart may come before the node itself does.
-        self.close_links_before(now, alive.node, alive.boot);
-        let dropped = if alive.state == LifeState::Leave {
-            self.ledger.drop_live(alive.node)
-        } else {
-            self.ledger.set_boot(alive.node, alive.boot)
-        };
-        self.view_dirty |= newer_boot || !dropped.is_empty() || was_online;
-        if alive.state == LifeState::Leave && was_online {
-            self.effects.push_back(Effect::Event(What::NodeLeft {
-                id: alive.node,
-                name,
-            }));
-        }
-        self.pass_on(rng, from, &Frame::Alive(vec![alive]));
     }
 }
 

@@ -5,17 +5,39 @@
 //! [`Brain::poll_effect`] and carry it out in order. [`Brain::take_view`] gives the new view of
 //! the mesh if it changed. Nothing here touches a socket, a disk, a clock or a global generator.
 //!
-//! Until membership gets its own protocol, a node links to every member it learns of and judges
-//! life by its own links alone: [`Timing::silence_is_death`] after the last byte, a member is
-//! offline.
+//! # Membership
+//!
+//! Every node knows every member, and keeps links to a handful: its neighbours on the
+//! [`Rings`], all members while they are seven or fewer, and one drawn at random
+//! that changes every two minutes. Links to others are dialled when work needs them and closed
+//! when it is done.
+//!
+//! ```text
+//! P ──ping──▶ X      0.7 s after the last byte, then every 0.25 s
+//! P ──suspicion(X, boot, incarnation)──▶ everybody      after 1.7 s, if P hears others meanwhile
+//! X ──alive(boot, incarnation + 1)──▶ everybody         if X lives, however the word reached it
+//! everybody: X is down      1.3 s after the first suspicion, 0.8 s after the second
+//! ```
+//!
+//! Suspicions are signed and void once the subject has signed anything newer (C18), so nobody can
+//! silence a node that some path still reaches: the flood is the indirect probe. Bytes that this
+//! node itself heard from the subject in the last 1.5 s outweigh what others say. A node that
+//! hears nobody suspects itself: everybody is shown offline until it has caught up again.
+//!
+//! What a member signed of itself, and what is said against it, is reconciled together with the
+//! ledger: a departure is told wherever the sign of life before it was.
 
+mod detector;
 mod dials;
+mod life;
 mod links;
+mod overlay;
 mod reach;
+mod sessions;
 mod spread;
 mod views;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -23,7 +45,7 @@ use rand::Rng;
 
 use super::addr::{HostPort, PeerAddr};
 use super::close::CloseCode;
-use super::entry::{Alive, Class, Draft, Entry, EntryError, LifeState, NetworkId, Slot};
+use super::entry::{Alive, Class, Draft, Entry, EntryError, ItemId, LifeState, NetworkId, Slot};
 use super::event::What;
 use super::id::{Identity, NodeId};
 use super::ledger::{Ledger, Merge, Refusal};
@@ -31,6 +53,7 @@ use super::members::{Backoff, KnownPeer, LinkId, Member};
 use super::name::Bucket;
 use super::observed::Observed;
 use super::records::{NodeRecord, ServiceRecord};
+use super::rings::Rings;
 use super::time::Now;
 use super::view::View;
 use super::wire::Frame;
@@ -47,8 +70,17 @@ pub const MAX_MEMBERS: usize = 20_000;
 pub struct Timing {
     /// A link on which nothing was heard for this long is pinged.
     pub ping_after: Duration,
-    /// A link on which nothing was heard for this long is dead. Above `ping_after` by at least
-    /// one slow round trip.
+    /// ... and again after each such pause: one lost packet is no sign of death.
+    pub ping_again: Duration,
+    /// A peer of which nothing was heard for this long is suspected, if others are heard. Leaves
+    /// room for four pings and a round trip.
+    pub suspect_after: Duration,
+    /// A member that one node suspects is down after this, unless it refutes. Twice the time a
+    /// word takes to everybody, and more.
+    pub refute_alone: Duration,
+    /// The same once two nodes suspect it.
+    pub refute_agreed: Duration,
+    /// A link on which nothing was heard for this long is closed.
     pub silence_is_death: Duration,
     /// A link this old is replaced by a new one, for fresh keys (security.md §3.8).
     pub redial_after: Duration,
@@ -57,7 +89,11 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            ping_after: Duration::from_millis(800),
+            ping_after: Duration::from_millis(700),
+            ping_again: Duration::from_millis(250),
+            suspect_after: Duration::from_millis(1700),
+            refute_alone: Duration::from_millis(1300),
+            refute_agreed: Duration::from_millis(800),
             silence_is_death: Duration::from_millis(2400),
             redial_after: Duration::from_secs(24 * 3600),
         }
@@ -175,6 +211,8 @@ pub enum Effect {
         /// Where.
         targets: Vec<HostPort>,
     },
+    /// What Hellos say of this node from now on: it refuted a suspicion, or leaves.
+    OwnAlive(Alive),
     /// Knocks for these addresses of this node are valid, too (A4).
     OwnAddresses(Vec<SocketAddr>),
     /// Stop the node: another process uses its identity (C18).
@@ -212,7 +250,20 @@ pub struct Brain {
     ledger: Ledger,
     members: BTreeMap<NodeId, Member>,
     links: BTreeMap<LinkId, links::Link>,
+    overlay: overlay::Overlay,
+    detector: detector::Detector,
+    sessions: sessions::Sessions,
+    /// Whose statement an id in reconciliation names: a sign of life or a suspicion of the node.
+    statements: HashMap<ItemId, NodeId>,
+    news: spread::News,
+    /// Whether a reconciliation has ended since this node last had no link: until then what it
+    /// knows of nodes it has no link to may be old.
+    caught_up: bool,
     unpinned: Vec<Unpinned>,
+    /// Members that are being dialled.
+    dialling: BTreeSet<NodeId>,
+    /// When one of the absent is dialled next; `None` while nobody is absent.
+    next_retry: Option<Duration>,
     observed: Observed,
     own_addresses: Vec<SocketAddr>,
     silence_window: Duration,
@@ -220,7 +271,7 @@ pub struct Brain {
     next_search: Duration,
     effects: VecDeque<Effect>,
     view: View,
-    view_dirty: bool,
+    dirty: views::Dirty,
     refused: BTreeMap<&'static str, u64>,
     expected_wake: Option<Duration>,
     last_call: Duration,
@@ -231,26 +282,29 @@ impl Brain {
     /// A brain that knows `peers` and `entries` from its store. Its first effects are the dials.
     pub fn new(now: Now, setup: Setup, peers: Vec<KnownPeer>, entries: Vec<Entry>) -> Self {
         let me = setup.identity.id();
-        let alive = Alive::sign(
-            setup.network,
-            &setup.identity,
-            setup.boot,
-            0,
-            LifeState::Alive,
-        );
+        let (network, boot) = (setup.network, setup.boot);
+        let alive = Alive::sign(network, &setup.identity, boot, 0, LifeState::Alive);
         let epoch = Duration::from_secs(u64::from(setup.crypto_interval));
         let mut brain = Self {
             me,
-            network: setup.network,
-            boot: setup.boot,
+            network,
+            boot,
             alive,
             record: setup.record,
             live_version: 0,
             timing: setup.timing,
-            ledger: Ledger::new(setup.network, me),
+            ledger: Ledger::new(network, me),
             members: BTreeMap::new(),
             links: BTreeMap::new(),
+            overlay: overlay::Overlay::new(Rings::new(network)),
+            detector: detector::Detector::default(),
+            sessions: sessions::Sessions::default(),
+            statements: HashMap::new(),
+            news: spread::News::default(),
+            caught_up: false,
             unpinned: Vec::new(),
+            dialling: BTreeSet::new(),
+            next_retry: None,
             observed: Observed::default(),
             own_addresses: Vec::new(),
             silence_window: (2 * epoch).clamp(Duration::from_secs(5), Duration::from_secs(30)),
@@ -258,7 +312,7 @@ impl Brain {
             next_search: Duration::ZERO,
             effects: VecDeque::new(),
             view: View::new(me),
-            view_dirty: true,
+            dirty: views::Dirty::default(),
             refused: BTreeMap::new(),
             expected_wake: None,
             last_call: now.mono,
@@ -266,6 +320,7 @@ impl Brain {
             identity: setup.identity,
         };
         brain.ledger.set_boot(me, brain.boot);
+        brain.state(now, alive.id(network), me);
         for entry in entries {
             if entry.verify(brain.network).is_err() || !brain.ledger.load(entry) {
                 brain.count("stored_entry");
@@ -277,7 +332,9 @@ impl Brain {
         for peer in setup.connect {
             brain.add_target(peer);
         }
+        brain.dirty.node(me);
         brain.publish_record(now);
+        brain.news.clear();
         brain
     }
 
@@ -290,7 +347,7 @@ impl Brain {
             Input::Heard { link, rtt } => self.heard(now, link, Some(rtt)),
             Input::Frame { link, frame } => {
                 self.heard(now, link, None);
-                self.frame(now, rng, link, frame);
+                self.frame(now, link, frame);
             }
             Input::DialFailed {
                 dialled,
@@ -300,21 +357,42 @@ impl Brain {
                 self.dial_failed(now, rng, &dialled, silent, &reason);
             }
         }
-        self.start_dials(now);
+        self.settle(now, rng);
     }
 
     /// Does what is due at `now`: pings, verdicts, dials.
     pub fn handle_timeout(&mut self, now: Now, rng: &mut impl Rng) {
         self.forgive_own_sleep(now);
         self.check_links(now, rng);
+        self.check_suspected(now);
+        self.check_sessions(now);
+        self.check_fetches(now);
+        self.draw(now, rng);
+        self.trim(now);
         self.search_clock(now);
-        self.start_dials(now);
+        self.settle(now, rng);
+    }
+
+    /// What follows from whatever changed, once per call: who should be linked, what should be
+    /// asked, and what should be told.
+    fn settle(&mut self, now: Now, rng: &mut impl Rng) {
+        self.update_neighbours(now);
+        self.open_next_session(now, rng);
+        self.start_dials(now, rng);
+        self.tell_news();
     }
 
     /// When to call [`Brain::handle_timeout`] next, monotonic; `None` while nothing is due.
     pub fn poll_timeout(&mut self) -> Option<Duration> {
-        let links = self.links.values().map(|link| link.due_at(&self.timing));
-        let at = links.chain(self.next_dial()).min();
+        let at = [
+            self.next_link_check(),
+            self.next_verdict(),
+            self.next_dial(),
+            self.next_session_check(),
+            self.next_fetch(),
+            self.next_overlay_check(),
+        ];
+        let at = at.into_iter().flatten().min();
         self.expected_wake = at;
         at
     }
@@ -342,9 +420,21 @@ impl Brain {
     /// Whether a live entry counts: its author answers, or is this node.
     pub fn is_current(&self, entry: &Entry) -> bool {
         let author = entry.slot.author;
-        entry.slot.class == Class::Durable
-            || author == self.me
-            || self.members.get(&author).is_some_and(Member::is_online)
+        entry.slot.class == Class::Durable || author == self.me || self.is_online(&author)
+    }
+
+    /// Whether a node can be given work: it is there as far as anybody knows, it has not left,
+    /// and this node is in a position to know.
+    pub fn is_online(&self, id: &NodeId) -> bool {
+        self.members
+            .get(id)
+            .is_some_and(|member| member.stands() && (self.caught_up || !member.links.is_empty()))
+    }
+
+    /// Whether what this node knows of nodes it has no link to is fresh: a reconciliation has
+    /// ended since it last had no link at all.
+    pub fn caught_up(&self) -> bool {
+        self.caught_up
     }
 
     /// Signs a durable entry of this node; nothing is changed until [`Brain::apply_own`], so that
@@ -388,42 +478,39 @@ impl Brain {
     }
 
     /// Merges and spreads an entry that the store has made durable.
-    pub fn apply_own(&mut self, now: Now, rng: &mut impl Rng, entry: Entry) {
-        self.take_entry(now, rng, None, entry);
+    pub fn apply_own(&mut self, now: Now, entry: Entry) {
+        self.take_entry(now, None, entry);
+        self.tell_news();
     }
 
     /// Announces, changes or withdraws one service of this node.
-    pub fn set_service(
-        &mut self,
-        now: Now,
-        rng: &mut impl Rng,
-        bucket: Bucket,
-        record: Option<&ServiceRecord>,
-    ) {
+    pub fn set_service(&mut self, now: Now, bucket: Bucket, record: Option<&ServiceRecord>) {
         let value = record.and_then(|record| serde_json::to_vec(record).ok());
-        self.set_live(now, rng, bucket, self.me.short(), value);
+        self.set_live(now, bucket, self.me.short(), value);
+        self.tell_news();
     }
 
     /// Asks others to stop, or again to start, choosing this node.
-    pub fn set_draining(&mut self, now: Now, rng: &mut impl Rng, draining: bool) {
+    pub fn set_draining(&mut self, now: Now, draining: bool) {
         self.record.draining = draining;
-        self.publish_record_to(now, rng);
+        self.publish_record(now);
+        self.tell_news();
     }
 
     /// Says at which addresses this node can be dialled.
-    pub fn set_addresses(&mut self, now: Now, rng: &mut impl Rng, addresses: Vec<SocketAddr>) {
+    pub fn set_addresses(&mut self, now: Now, addresses: Vec<SocketAddr>) {
         if self.record.addresses != addresses {
             self.record.addresses = addresses;
-            self.publish_record_to(now, rng);
+            self.publish_record(now);
+            self.tell_news();
         }
     }
 
     /// Announces the departure on every link and dials nobody any more. Links stay until the
     /// driver closes them.
-    pub fn leave(&mut self) {
-        let incarnation = self.alive.incarnation.saturating_add(1);
-        let state = LifeState::Leave;
-        self.alive = Alive::sign(self.network, &self.identity, self.boot, incarnation, state);
+    pub fn leave(&mut self, now: Now) {
+        self.set_own_alive(now, LifeState::Leave);
+        self.news.clear();
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
             self.send(link, Frame::Alive(vec![self.alive]));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Brain;
 use crate::mesh::entry::LifeState;
 use crate::mesh::id::NodeId;
-use crate::mesh::members::{LinkId, Member};
+use crate::mesh::members::LinkId;
 use crate::mesh::time::Now;
 
 /// A node whose last dial failed less than this ago is not dialled for work: each request would
@@ -43,22 +43,15 @@ impl Brain {
             return Reach::Failed;
         }
         let leaving = self.alive.state == LifeState::Leave;
-        if leaving || !may_answer(member) || !member.is_dialable() {
+        if leaving || !self.is_online(&node) || !member.is_dialable() {
             return Reach::Offline;
         }
         if !member.backoff.dialling {
-            let dialling = self.members.values().filter(|m| m.backoff.dialling);
-            if dialling.count() >= MAX_DIALS_ON_DEMAND {
+            if self.dialling.len() >= MAX_DIALS_ON_DEMAND {
                 return Reach::Failed;
             }
             self.dial_member(node);
         }
         Reach::Dialling
     }
-}
-
-/// Whether a member without a link counts as online: it was heard of in this start, and no dial
-/// has failed since there was last a reason to hope.
-fn may_answer(member: &Member) -> bool {
-    member.alive.is_some() && !member.has_left() && member.backoff.failures() == 0
 }

@@ -1,41 +1,84 @@
-//! Spreading: new entries go to peers at once, reconciliation repairs what was missed.
+//! Spreading: news goes to every neighbour that did not tell it; reconciliation repairs what was
+//! missed.
+//!
+//! Small entries are sent whole: what each node sends is bounded by its few neighbours, and no
+//! round trip stands between a write and its last reader. Large ones are offered by id and
+//! fetched from whoever offers first.
 
-use rand::seq::IndexedRandom;
-use rand::{Rng, RngExt, SeedableRng};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Brain, Effect, Save};
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::{Class, Draft, Entry, EntryId};
+use crate::mesh::entry::{Alive, Class, Draft, Entry, EntryError, ItemId};
 use crate::mesh::event::What;
+use crate::mesh::id::NodeId;
 use crate::mesh::ledger::{Merge, Refusal};
 use crate::mesh::members::LinkId;
 use crate::mesh::name::{Bucket, Name};
 use crate::mesh::records::{NODE_BUCKET, NODE_KEY, NodeRecord, is_node_record};
-use crate::mesh::sync::{Session, Step};
+use crate::mesh::suspicion::Suspicion;
 use crate::mesh::time::Now;
-use crate::mesh::wire::{Frame, SyncMessage, SyncOpen, entry_frames};
+use crate::mesh::wire::{Frame, MAX_ALIVE, MAX_OFFERED, MAX_SUSPECTED, entry_frames};
 
-/// News from others is passed on to this many links; news of this node goes to all. Two nodes
-/// that cannot link hear of each other only this way, and what one misses stays missed until its
-/// next link-up: at 8, about one in three thousand; at 3 it was one in twenty.
-const FANOUT: usize = 8;
+/// Values up to this are pushed, larger ones offered.
+const PUSHED_BYTES: usize = 1024;
+/// Ids kept per link of what was offered on it.
+const MAX_OFFERS_KEPT: usize = 1024;
+/// Entries being fetched; what is offered beyond waits for a reconciliation.
+const MAX_FETCHES: usize = 1024;
+/// Other links that offered the same.
+const MAX_OFFERERS: usize = 4;
+/// An entry asked for is asked for elsewhere after this.
+const FETCH_LASTS: Duration = Duration::from_secs(1);
 /// Entries with bad signatures after which their bearer is cut off. An honest node checks before
 /// it passes on, so even one is a defect or an attack.
 const MAX_BAD_ENTRIES: u32 = 16;
 
+/// What is to be told at the end of this call, and what is being fetched.
+#[derive(Default)]
+pub(super) struct News {
+    items: Vec<(Option<NodeId>, Item)>,
+    fetches: BTreeMap<ItemId, Fetch>,
+}
+
+#[derive(Clone)]
+enum Item {
+    Alive(Alive),
+    Suspicion(Suspicion),
+    Entry(Entry, ItemId),
+}
+
+struct Fetch {
+    asked: Duration,
+    others: Vec<LinkId>,
+}
+
+impl News {
+    /// A sign of life is news; `from` whom it came knows it.
+    pub(super) fn alive(&mut self, from: Option<NodeId>, alive: Alive) {
+        self.items.push((from, Item::Alive(alive)));
+    }
+
+    pub(super) fn suspicion(&mut self, from: Option<NodeId>, suspicion: Suspicion) {
+        self.items.push((from, Item::Suspicion(suspicion)));
+    }
+
+    /// Nothing is told: nobody could hear it, or everybody was told otherwise.
+    pub(super) fn clear(&mut self) {
+        self.items.clear();
+    }
+}
+
 impl Brain {
-    pub(super) fn frame(&mut self, now: Now, rng: &mut impl Rng, link: LinkId, frame: Frame) {
+    pub(super) fn frame(&mut self, now: Now, link: LinkId, frame: Frame) {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        let cost = match &frame {
-            Frame::Entries(entries) => 1 + entries.len(),
-            Frame::Alive(alive) => 1 + alive.len(),
-            Frame::Want(want) => 1 + want.ids.len(),
-            _ => 1,
-        };
+        let from = state.peer;
         #[allow(clippy::cast_precision_loss)] // a frame holds far fewer than 2^52 items
-        if !state.rate.take(now.mono, cost as f64) {
+        let cost = items_in(&frame) as f64;
+        if !state.rate.take(now.mono, cost) {
             self.count("flood");
             self.effects.push_back(Effect::Close {
                 link,
@@ -48,30 +91,34 @@ impl Brain {
             Frame::Pong(_) => {}
             Frame::Alive(all) => {
                 for alive in all {
-                    self.take_alive(now, rng, Some(link), alive);
+                    self.take_alive(now, Some(from), alive);
+                }
+            }
+            Frame::Suspicions(all) => {
+                for suspicion in all {
+                    self.take_suspicion(now, Some(from), suspicion);
                 }
             }
             Frame::Entries(entries) => {
                 for entry in entries {
-                    self.take_entry(now, rng, Some(link), entry);
+                    self.take_entry(now, Some(link), entry);
                 }
             }
-            Frame::SyncOpen(open) => self.answer_sync(link, &open),
+            Frame::SyncOpen(open) => self.answer_sync(now, link, open),
             Frame::Sync(message) => self.continue_sync(link, &message),
             Frame::Want(want) => self.send_wanted(link, want.session, &want.ids),
+            Frame::SyncDone(number) => self.sync_done(now, link, number),
+            Frame::Neighbour(wanted) => self.take_neighbour(now, link, wanted),
+            Frame::Digest(digest) => self.take_digest(now, link, digest),
+            Frame::Offer(ids) => self.take_offer(now, link, ids),
+            Frame::Fetch(ids) => self.send_offered(link, &ids),
             Frame::Unknown { .. } => self.count("unknown_kind"),
         }
     }
 
     /// Merges an entry: verified first unless it is this node's own, saved if durable, and passed
     /// on if it was news.
-    pub(super) fn take_entry(
-        &mut self,
-        now: Now,
-        rng: &mut impl Rng,
-        from: Option<LinkId>,
-        entry: Entry,
-    ) {
+    pub(super) fn take_entry(&mut self, now: Now, from: Option<LinkId>, entry: Entry) {
         // Cheap answers first: a known or older entry costs no signature check.
         match self.ledger.check(&entry, now) {
             Merge::Taken { .. } => {}
@@ -100,14 +147,19 @@ impl Brain {
         }
         if entry.slot.class == Class::Live {
             self.note_record(now, &entry);
-            self.view_dirty = true;
+            self.dirty.bucket(entry.slot.bucket.clone());
         }
         self.effects.push_back(Effect::Event(What::ledger(&entry)));
-        self.pass_on(rng, from, &Frame::Entries(vec![entry]));
+        self.sessions.changed(now.mono);
+        let id = entry.id(self.network);
+        self.news.fetches.remove(&id);
+        let teller = from
+            .and_then(|link| self.links.get(&link))
+            .map(|link| link.peer);
+        self.news.items.push((teller, Item::Entry(entry, id)));
     }
 
-    fn bad_entry(&mut self, link: LinkId, error: crate::mesh::entry::EntryError) {
-        use crate::mesh::entry::EntryError;
+    fn bad_entry(&mut self, link: LinkId, error: EntryError) {
         self.count(match error {
             EntryError::Signature => "bad_signature",
             EntryError::Key | EntryError::Value { .. } | EntryError::Shape => "bad_entry",
@@ -129,44 +181,137 @@ impl Brain {
         if !is_node_record(&entry.slot.bucket, &entry.slot.key) {
             return;
         }
+        let id = entry.slot.author;
         let record = NodeRecord::from_value(&entry.value);
-        let Some(member) = self.members.get_mut(&entry.slot.author) else {
-            return;
+        let Some(member) = self.members.get_mut(&id) else {
+            return self.dirty.node(id);
         };
+        let mut worth_keeping = false;
         if let Some(record) = &record {
-            let renamed = member.name.as_ref() != Some(&record.name);
+            worth_keeping = member.name.as_ref() != Some(&record.name);
             member.name = Some(record.name.clone());
             if member.learn(&record.addresses) {
+                worth_keeping = true;
                 member.backoff.hope(now.mono);
                 member.be_courteous(self.me, now.mono);
             }
-            if renamed && !member.links.is_empty() {
-                let id = member.id;
-                self.save_peer(id);
-            }
         }
-        if let Some(member) = self.members.get_mut(&entry.slot.author) {
-            member.record = record;
+        member.record = record;
+        if worth_keeping {
+            // Whoever is known may be the one through whom this node finds the others again.
+            self.save_peer(id);
+        }
+        self.place(id);
+        self.dirty.node(id);
+        for bucket in self.ledger.live_buckets_of(id) {
+            self.dirty.bucket(bucket);
         }
     }
 
-    /// News of this node goes to every link; news of others to a few, never back.
-    pub(super) fn pass_on(&mut self, rng: &mut impl Rng, from: Option<LinkId>, frame: &Frame) {
-        let back = from
-            .and_then(|link| self.links.get(&link))
-            .map(|link| link.peer);
-        let others = self
-            .links
-            .iter()
-            .filter(|(_, link)| Some(link.peer) != back);
-        let others: Vec<LinkId> = others.map(|(id, _)| *id).collect();
-        let chosen: Vec<LinkId> = match from {
-            None => others,
-            Some(_) => others.sample(rng, FANOUT).copied().collect(),
-        };
-        for link in chosen {
-            self.send(link, frame.clone());
+    /// Sends what is new to everybody who should hear it from here.
+    pub(super) fn tell_news(&mut self) {
+        if self.news.items.is_empty() {
+            return;
         }
+        let news = std::mem::take(&mut self.news.items);
+        for (link, peer) in self.news_links() {
+            let (mut alive, mut doubts) = (Vec::new(), Vec::new());
+            let (mut entries, mut offers) = (Vec::new(), Vec::new());
+            for (_, item) in news.iter().filter(|(from, _)| *from != Some(peer)) {
+                match item {
+                    Item::Alive(word) => alive.push(*word),
+                    Item::Suspicion(doubt) => doubts.push(*doubt),
+                    Item::Entry(entry, _) if entry.value.len() <= PUSHED_BYTES => {
+                        entries.push(entry.clone());
+                    }
+                    Item::Entry(_, id) => offers.push(*id),
+                }
+            }
+            for some in alive.chunks(MAX_ALIVE) {
+                self.send(link, Frame::Alive(some.to_vec()));
+            }
+            for some in doubts.chunks(MAX_SUSPECTED) {
+                self.send(link, Frame::Suspicions(some.to_vec()));
+            }
+            self.send_entries(link, entries);
+            self.offer(link, &offers);
+        }
+    }
+
+    fn offer(&mut self, link: LinkId, ids: &[ItemId]) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.offered.extend(ids);
+            let excess = state.offered.len().saturating_sub(MAX_OFFERS_KEPT);
+            state.offered.drain(..excess);
+        }
+        for some in ids.chunks(MAX_OFFERED) {
+            self.send(link, Frame::Offer(some.to_vec()));
+        }
+    }
+
+    fn take_offer(&mut self, now: Now, link: LinkId, ids: Vec<ItemId>) {
+        let mut fetch = Vec::new();
+        for id in ids {
+            if self.ledger.by_id(&id).is_some() {
+                continue;
+            }
+            let room = self.news.fetches.len() < MAX_FETCHES;
+            match self.news.fetches.get_mut(&id) {
+                Some(under_way) if under_way.others.len() < MAX_OFFERERS => {
+                    under_way.others.push(link);
+                }
+                None if room => {
+                    let (asked, others) = (now.mono, Vec::new());
+                    self.news.fetches.insert(id, Fetch { asked, others });
+                    fetch.push(id);
+                }
+                _ => {}
+            }
+        }
+        if !fetch.is_empty() {
+            self.send(link, Frame::Fetch(fetch));
+        }
+    }
+
+    /// Each entry that was offered on a link is given on it once: a few bytes that repeat an id
+    /// must not bring back megabytes.
+    fn send_offered(&mut self, link: LinkId, ids: &[ItemId]) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let mut wanted = Vec::new();
+        for id in ids {
+            if let Some(at) = state.offered.iter().position(|offered| offered == id) {
+                state.offered.remove(at);
+                wanted.push(*id);
+            }
+        }
+        let entries = wanted
+            .iter()
+            .filter_map(|id| self.ledger.by_id(id).cloned());
+        self.send_entries(link, entries.collect());
+    }
+
+    /// Whoever offered first may be gone: the next one is asked.
+    pub(super) fn check_fetches(&mut self, now: Now) {
+        let mut again = Vec::new();
+        self.news.fetches.retain(|id, fetch| {
+            if now.mono.saturating_sub(fetch.asked) < FETCH_LASTS {
+                return true;
+            }
+            fetch.asked = now.mono;
+            let next = fetch.others.pop();
+            again.extend(next.map(|link| (link, *id)));
+            next.is_some()
+        });
+        for (link, id) in again {
+            self.send(link, Frame::Fetch(vec![id]));
+        }
+    }
+
+    pub(super) fn next_fetch(&self) -> Option<Duration> {
+        let fetches = self.news.fetches.values();
+        fetches.map(|fetch| fetch.asked + FETCH_LASTS).min()
     }
 
     pub(super) fn send_entries(&mut self, link: LinkId, entries: Vec<Entry>) {
@@ -179,7 +324,6 @@ impl Brain {
     pub(super) fn set_live(
         &mut self,
         now: Now,
-        rng: &mut impl Rng,
         bucket: Bucket,
         key: String,
         value: Option<Vec<u8>>,
@@ -195,121 +339,33 @@ impl Brain {
             value: value.unwrap_or_default(),
         };
         match Entry::sign(self.network, &self.identity, draft) {
-            Ok(entry) => self.take_entry(now, rng, None, entry),
+            Ok(entry) => self.take_entry(now, None, entry),
             Err(_) => self.count("own_record"),
         }
     }
 
-    /// Puts this node's record into the ledger before any link is up.
+    /// Puts this node's record into the ledger.
     pub(super) fn publish_record(&mut self, now: Now) {
-        // No link is up, so nothing is sent and no peer is chosen: chance decides nothing here.
-        let mut rng = rand::rngs::SmallRng::seed_from_u64(0);
-        self.publish_record_to(now, &mut rng);
-    }
-
-    pub(super) fn publish_record_to(&mut self, now: Now, rng: &mut impl Rng) {
         let value = serde_json::to_vec(&self.record).ok();
         let bucket: Option<Bucket> = NODE_BUCKET.parse::<Name>().ok().map(Bucket::from);
         if let Some(bucket) = bucket {
-            self.set_live(now, rng, bucket, NODE_KEY.to_owned(), value);
+            self.set_live(now, bucket, NODE_KEY.to_owned(), value);
+        }
+        // Who drains is not chosen for any of its services.
+        for bucket in self.ledger.live_buckets_of(self.me) {
+            self.dirty.bucket(bucket);
         }
     }
+}
 
-    /// The node that dialled opens the reconciliation, so that there is one per link-up.
-    pub(super) fn open_sync(&mut self, _now: Now, rng: &mut impl Rng, link: LinkId) {
-        let Some(state) = self
-            .links
-            .get_mut(&link)
-            .filter(|state| state.dialled_by_me)
-        else {
-            return;
-        };
-        let opened = Session::open(1, rng.random(), self.ledger.ids());
-        if let Ok((session, open)) = opened {
-            state.sync = Some(session);
-            self.send(link, Frame::SyncOpen(open));
-        }
-    }
-
-    fn answer_sync(&mut self, link: LinkId, open: &SyncOpen) {
-        let Some(state) = self.links.get_mut(&link) else {
-            return;
-        };
-        // One per link-up: an answer costs a hash per entry of the ledger.
-        if std::mem::replace(&mut state.answered, true) {
-            return self.count("bad_sync");
-        }
-        match Session::answer(open, self.ledger.ids()) {
-            Ok((session, reply)) => {
-                state.answering = Some(session);
-                self.send(link, Frame::Sync(reply));
-            }
-            Err(_) => self.count("bad_sync"),
-        }
-    }
-
-    fn continue_sync(&mut self, link: LinkId, message: &SyncMessage) {
-        let Some(state) = self.links.get_mut(&link) else {
-            return;
-        };
-        let fits = |session: &&mut Session| session.number() == message.session;
-        if state.dialled_by_me {
-            let Some(session) = state.sync.as_mut().filter(fits) else {
-                return self.count("bad_sync");
-            };
-            match session.step(&message.message) {
-                Ok(step) => self.take_step(link, step),
-                Err(_) => {
-                    state.sync = None;
-                    self.count("bad_sync");
-                }
-            }
-        } else {
-            let Some(session) = state.answering.as_mut().filter(fits) else {
-                return self.count("bad_sync");
-            };
-            match session.reply_to(&message.message) {
-                Ok(reply) => self.send(link, Frame::Sync(reply)),
-                Err(_) => {
-                    state.answering = None;
-                    self.count("bad_sync");
-                }
-            }
-        }
-    }
-
-    fn take_step(&mut self, link: LinkId, step: Step) {
-        let entries = self.entries_of(step.send.into_iter());
-        self.send_entries(link, entries);
-        for want in step.want {
-            self.send(link, Frame::Want(want));
-        }
-        match step.reply {
-            Some(reply) => self.send(link, Frame::Sync(reply)),
-            // The opener is done; what it holds of the session is large and no longer needed.
-            None => {
-                if let Some(state) = self.links.get_mut(&link) {
-                    state.sync = None;
-                }
-            }
-        }
-    }
-
-    fn send_wanted(&mut self, link: LinkId, number: u32, ids: &[EntryId]) {
-        let Some(state) = self.links.get_mut(&link) else {
-            return;
-        };
-        let Some(session) = state.answering.as_mut().filter(|s| s.number() == number) else {
-            return self.count("bad_sync");
-        };
-        let wanted: Vec<EntryId> = session.wanted(ids).collect();
-        let entries = self.entries_of(wanted.into_iter());
-        self.send_entries(link, entries);
-    }
-
-    fn entries_of(&self, ids: impl Iterator<Item = EntryId>) -> Vec<Entry> {
-        ids.filter_map(|id| self.ledger.by_id(&id).cloned())
-            .collect()
+fn items_in(frame: &Frame) -> usize {
+    match frame {
+        Frame::Entries(entries) => 1 + entries.len(),
+        Frame::Alive(alive) => 1 + alive.len(),
+        Frame::Suspicions(all) => 1 + all.len(),
+        Frame::Want(want) => 1 + want.ids.len(),
+        Frame::Offer(ids) | Frame::Fetch(ids) => 1 + ids.len(),
+        _ => 1,
     }
 }
 

@@ -1,6 +1,3 @@
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
-
 use super::*;
 use crate::mesh::ledger::MAX_ENTRIES_PER_AUTHOR;
 
@@ -26,13 +23,12 @@ fn a_full_author_is_told_so_and_keeps_what_it_has() {
         timing: Timing::default(),
     };
     let mut brain = Brain::new(now, setup, vec![], vec![]);
-    let mut rng = SmallRng::seed_from_u64(1);
     let bucket: Bucket = "b".parse().unwrap();
     let key = |n: usize| format!("k{n}");
     for n in 0..MAX_ENTRIES_PER_AUTHOR {
         let value = Some(b"v".to_vec());
         let entry = brain.draft(now, bucket.clone(), key(n), value).unwrap();
-        brain.apply_own(now, &mut rng, entry);
+        brain.apply_own(now, entry);
     }
     let beyond = brain.draft(now, bucket.clone(), "more".into(), Some(b"v".to_vec()));
     assert_eq!(beyond, Err(DraftError::Refused(Refusal::AuthorFull)));

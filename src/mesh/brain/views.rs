@@ -1,10 +1,10 @@
 //! The snapshot the rest of the program sees, and the events that follow from its changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Brain, Effect};
-use crate::mesh::entry::Class;
+use crate::mesh::entry::{Class, Entry};
 use crate::mesh::event::What;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::Member;
@@ -13,34 +13,73 @@ use crate::mesh::records::{ServiceRecord, is_node_record};
 use crate::mesh::time::Now;
 use crate::mesh::view::{NodeView, PathKind, PathView, Provider, View};
 
-impl Brain {
-    /// The new view, if it changed since the last call; service events become effects.
-    pub fn take_view(&mut self, now: Now) -> Option<Arc<View>> {
-        if !std::mem::take(&mut self.view_dirty) {
-            return None;
-        }
-        let version = self.view.version + 1;
-        let view = View {
-            version,
-            me: self.me,
-            nodes: self.node_views(now),
-            services: self.providers(),
-        };
-        let (before, after) = (usable(&self.view), usable(&view));
-        for (service, id) in after.difference(&before).cloned() {
-            self.effects
-                .push_back(Effect::Event(What::ServiceUp { service, id }));
-        }
-        for (service, id) in before.difference(&after).cloned() {
-            self.effects
-                .push_back(Effect::Event(What::ServiceDown { service, id }));
-        }
-        self.view = view.clone();
-        Some(Arc::new(view))
+/// What of the view is out of date.
+#[derive(Default)]
+pub(super) struct Dirty {
+    nodes: BTreeSet<NodeId>,
+    buckets: BTreeSet<Bucket>,
+}
+
+impl Dirty {
+    pub(super) fn node(&mut self, id: NodeId) {
+        self.nodes.insert(id);
     }
 
-    fn node_views(&self, now: Now) -> BTreeMap<NodeId, NodeView> {
-        let own = NodeView {
+    pub(super) fn bucket(&mut self, bucket: Bucket) {
+        self.buckets.insert(bucket);
+    }
+}
+
+impl Brain {
+    /// The new view, if it changed since the last call; service events become effects. The cost
+    /// follows the change: what did not change is shared with the view before.
+    pub fn take_view(&mut self, now: Now) -> Option<Arc<View>> {
+        let dirty = std::mem::take(&mut self.dirty);
+        if dirty.nodes.is_empty() && dirty.buckets.is_empty() {
+            return None;
+        }
+        self.view.version += 1;
+        for id in dirty.nodes {
+            match self.shown_node(now, id) {
+                Some(node) => self.view.nodes.insert(id, Arc::new(node)),
+                None => self.view.nodes.remove(&id),
+            };
+        }
+        for bucket in dirty.buckets {
+            let after = self.providers(&bucket);
+            let before = self.view.services.get(&bucket);
+            let before: BTreeSet<NodeId> = usable(before.map_or(&[], |all| all));
+            let now_usable = usable(&after);
+            for id in now_usable.difference(&before).copied() {
+                let service = bucket.clone();
+                let up = What::ServiceUp { service, id };
+                self.effects.push_back(Effect::Event(up));
+            }
+            for id in before.difference(&now_usable).copied() {
+                let service = bucket.clone();
+                let down = What::ServiceDown { service, id };
+                self.effects.push_back(Effect::Event(down));
+            }
+            match after.is_empty() {
+                true => self.view.services.remove(&bucket),
+                false => self.view.services.insert(bucket, Arc::new(after)),
+            };
+        }
+        Some(Arc::new(self.view.clone()))
+    }
+
+    /// What is shown of a node; `None` for one that left or was never met.
+    fn shown_node(&self, now: Now, id: NodeId) -> Option<NodeView> {
+        if id == self.me {
+            return Some(self.own_view(now));
+        }
+        let member = self.members.get(&id)?;
+        let met = member.alive.is_some() || member.last_seen_ms > 0;
+        (met && !member.has_left()).then(|| self.node_view(now, member))
+    }
+
+    fn own_view(&self, now: Now) -> NodeView {
+        NodeView {
             id: self.me,
             name: self.record.name.clone(),
             is_self: true,
@@ -55,18 +94,11 @@ impl Brain {
                 rtt_ms: Some(0.0),
                 via: None,
             },
-        };
-        let others = self
-            .members
-            .values()
-            .filter(|member| member.alive.is_some() || member.last_seen_ms > 0);
-        let others = others.filter(|member| !member.has_left());
-        let others = others.map(|member| (member.id, self.node_view(now, member)));
-        std::iter::once((self.me, own)).chain(others).collect()
+        }
     }
 
     fn node_view(&self, now: Now, member: &Member) -> NodeView {
-        let online = member.is_online();
+        let online = self.is_online(&member.id);
         let link = self
             .best_link(member.id)
             .and_then(|link| self.links.get(&link));
@@ -114,51 +146,40 @@ impl Brain {
         member.name.clone().unwrap_or_else(short)
     }
 
-    fn providers(&self) -> BTreeMap<Bucket, Vec<Provider>> {
-        let mut services: BTreeMap<Bucket, Vec<Provider>> = BTreeMap::new();
-        let live = self.ledger.entries().filter(|entry| {
+    /// Who serves `bucket`, by id; one provider per author, whatever keys it uses.
+    fn providers(&self, bucket: &Bucket) -> Vec<Provider> {
+        let live = self.ledger.bucket(bucket).filter(|entry| {
             let slot = &entry.slot;
             slot.class == Class::Live && !entry.deleted && !is_node_record(&slot.bucket, &slot.key)
         });
-        for entry in live {
-            let author = entry.slot.author;
-            let Some(record) = ServiceRecord::from_value(&entry.value) else {
-                continue;
-            };
-            let (name, online, draining) = if author == self.me {
-                (self.record.name.clone(), true, self.record.draining)
-            } else {
-                let Some(member) = self.members.get(&author) else {
-                    continue;
-                };
-                let draining = member.record.as_ref().is_some_and(|record| record.draining);
-                (self.name_of(member), member.is_online(), draining)
-            };
-            let providers = services.entry(entry.slot.bucket.clone()).or_default();
-            // One provider per author and bucket, whatever keys it uses.
-            if providers.iter().all(|provider| provider.id != author) {
-                let (ready, target) = (record.ready, record.target);
-                providers.push(Provider {
-                    id: author,
-                    name,
-                    online,
-                    ready,
-                    draining,
-                    target,
-                });
-            }
-        }
-        for providers in services.values_mut() {
-            providers.sort_by_key(|provider| provider.id);
-        }
-        services
+        let mut providers: Vec<Provider> = live.filter_map(|entry| self.provider(entry)).collect();
+        providers.sort_by_key(|provider| provider.id);
+        providers.dedup_by_key(|provider| provider.id);
+        providers
+    }
+
+    fn provider(&self, entry: &Entry) -> Option<Provider> {
+        let author = entry.slot.author;
+        let record = ServiceRecord::from_value(&entry.value)?;
+        let (name, online, draining) = if author == self.me {
+            (self.record.name.clone(), true, self.record.draining)
+        } else {
+            let member = self.members.get(&author)?;
+            let draining = member.record.as_ref().is_some_and(|record| record.draining);
+            (self.name_of(member), self.is_online(&author), draining)
+        };
+        Some(Provider {
+            id: author,
+            name,
+            online,
+            ready: record.ready,
+            draining,
+            target: record.target,
+        })
     }
 }
 
-fn usable(view: &View) -> BTreeSet<(Bucket, NodeId)> {
-    let pairs = view.services.iter().flat_map(|(bucket, providers)| {
-        let usable = providers.iter().filter(|provider| provider.usable());
-        usable.map(|provider| (bucket.clone(), provider.id))
-    });
-    pairs.collect()
+fn usable(providers: &[Provider]) -> BTreeSet<NodeId> {
+    let usable = providers.iter().filter(|provider| provider.usable());
+    usable.map(|provider| provider.id).collect()
 }

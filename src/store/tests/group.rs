@@ -107,11 +107,11 @@ async fn a_closed_store_answers() {
 async fn a_change_that_must_not_be_stored_takes_its_group_with_it() {
     let disk = Disk::default();
     let store = disk.store(never());
-    let mut live = entry("live", b"v");
+    let mut live = Body::clone(&entry("live", b"v"));
     live.slot.class = Class::Live;
     let changes = vec![
         Change::PutEntry(entry("good", b"v")),
-        Change::PutEntry(live),
+        Change::PutEntry(live.into()),
     ];
     let error = in_time(store.commit(changes)).await.unwrap_err();
     assert!(error.to_string().contains("\"live\""), "{error}");
@@ -182,7 +182,7 @@ async fn write_behind_is_bounded_but_counts_still_add_up() {
 
 /// A few rows, so that changes meet.
 fn change() -> impl Strategy<Value = Change> {
-    let slot = |n: u8| entry(&n.to_string(), b"").slot;
+    let slot = |n: u8| entry(&n.to_string(), b"").slot.clone();
     prop_oneof![
         (0u8..3, any::<u8>()).prop_map(|(k, v)| Change::PutEntry(entry(&k.to_string(), &[v]))),
         (0u8..3).prop_map(move |n| Change::DropEntry(slot(n))),

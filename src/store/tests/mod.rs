@@ -15,7 +15,7 @@ use redb::{Builder, Database, StorageBackend};
 use super::schema;
 use super::writer::Pace;
 use super::*;
-use crate::mesh::entry::{Class, Draft, NetworkId};
+use crate::mesh::entry::{Body, Class, Draft, NetworkId};
 use crate::mesh::id::Identity;
 
 const NETWORK: NetworkId = NetworkId([5; 16]);

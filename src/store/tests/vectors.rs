@@ -14,12 +14,12 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schema/vectors/tables.j
 
 /// The examples: what each says, and the change that stores it.
 fn examples() -> Vec<(&'static str, Change)> {
-    let mut removed = entry("old", b"");
+    let mut removed = Body::clone(&entry("old", b""));
     removed.deleted = true;
     removed.version = 1 << 40;
     vec![
         ("a value", Change::PutEntry(entry("model", b"llama"))),
-        ("a tombstone", Change::PutEntry(removed)),
+        ("a tombstone", Change::PutEntry(removed.into())),
         ("a node with all fields", Change::Peer(peer(2))),
         (
             "a node known by id only",

@@ -4,13 +4,19 @@ use warren::mesh::entry::Entry;
 use warren::mesh::id::NodeId;
 use warren::mesh::name::Bucket;
 
-use super::{Conn, End, World};
+use super::World;
+use super::links::{Conn, End};
 
 impl World {
     /// Whether `a` counts `b` as online.
     pub(crate) fn sees(&self, a: usize, b: usize) -> bool {
         let view = self.nodes[a].view.as_ref().expect("a view");
         view.nodes.get(&self.id(b)).is_some_and(|node| node.online)
+    }
+
+    /// The same without a view, which a large world does not keep.
+    pub(crate) fn online(&self, a: usize, b: usize) -> bool {
+        self.brain(a).is_online(&self.id(b))
     }
 
     /// Whether `a` shows `b` at all.
@@ -23,7 +29,7 @@ impl World {
     pub(crate) fn usable(&self, node: usize, service: &str) -> Vec<NodeId> {
         let view = self.nodes[node].view.as_ref().expect("a view");
         let bucket: Bucket = service.parse().unwrap();
-        let all = view.services.get(&bucket).into_iter().flatten();
+        let all = view.providers(&bucket).iter();
         all.filter(|p| p.usable()).map(|p| p.id).collect()
     }
 
@@ -48,15 +54,16 @@ impl World {
             let up = conn.ends.iter().all(|end| end.up && !end.closed);
             (ends == [a, b] || ends == [b, a]) && up && !conn.retired
         };
-        (0..self.conns.len())
-            .filter(|c| joins(&self.conns[*c]))
+        let links = self.nodes[a].links.iter().copied();
+        links
+            .filter(|conn| self.conns[*conn].as_deref().is_some_and(joins))
             .collect()
     }
 
     /// The connection `a` would use towards `b`.
     pub(crate) fn best(&self, a: usize, b: usize) -> Option<usize> {
         let link = self.brain(a).best_link(self.id(b))?;
-        self.nodes[a].links.get(&link).copied()
+        self.conn_of(a, link)
     }
 
     /// Whether every running node sees every other over one link that both ends would use.
@@ -74,7 +81,8 @@ impl World {
     /// What is up, for a message.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!("at {:?}\n", self.time);
-        for (number, conn) in self.conns.iter().enumerate() {
+        let conns = self.conns.iter().enumerate();
+        for (number, conn) in conns.filter_map(|(n, conn)| Some((n, conn.as_ref()?))) {
             let [d, a] = &conn.ends;
             let side = |end: &End| (end.node, end.up, end.closed, end.queue.len());
             let retired = conn.retired;

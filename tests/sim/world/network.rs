@@ -1,255 +1,214 @@
-//! What the network does with bytes, dials and closings.
+//! What the network does with packets.
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
-use warren::mesh::addr::HostPort;
-use warren::mesh::brain::{Dialled, Effect, Input, LinkUp, Save};
-use warren::mesh::entry::Alive;
-use warren::mesh::members::LinkId;
+use warren::mesh::brain::Input;
 use warren::mesh::wire::{Frame, decode_frame};
 
-use super::{Conn, DIAL_TIMEOUT, Dial, End, Event, Item, World};
+use super::cost;
+use super::links::{Arriving, Item};
+use super::{Event, World};
+
+/// Losses of one packet in a row, at most.
+const MAX_LOSSES: u32 = 8;
 
 impl World {
-    pub(super) fn is_cut(&self, a: usize, b: usize) -> bool {
-        self.cut.contains(&(a, b))
+    /// One-way delay between two machines, without what each packet adds.
+    fn distance(&self, a: usize, b: usize) -> Duration {
+        let (least, most) = self.net.distance;
+        if most.is_zero() {
+            return most;
+        }
+        let pair = (a.min(b) as u64) << 32 | a.max(b) as u64;
+        let chance = mixed(self.seed ^ mixed(pair)) >> 11;
+        least + (most - least).mul_f64(chance as f64 / (1_u64 << 53) as f64)
     }
 
-    fn delay(&mut self) -> Duration {
+    /// What QUIC measures between two machines.
+    pub(super) fn round_trip(&self, a: usize, b: usize) -> Duration {
         let (least, most) = self.net.latency;
-        let mut delay = self.rng.random_range(least..=most);
-        if self.net.loss.0 > 0.0 && self.rng.random_bool(self.net.loss.0) {
+        2 * self.distance(a, b) + least + most
+    }
+
+    /// How long one packet takes from `from` to `to`, with its losses; `len` bytes of it are
+    /// sent again each time. Without a measured round trip `pto` is the first timeout.
+    pub(super) fn flight(
+        &mut self,
+        from: usize,
+        to: usize,
+        pto: Option<Duration>,
+        len: u64,
+    ) -> Duration {
+        let (least, most) = self.net.latency;
+        let mut delay = self.distance(from, to) + self.rng.random_range(least..=most);
+        if self.net.loss == 0.0 {
+            return delay;
+        }
+        let measured = || self.round_trip(from, to).mul_f64(1.5) + self.net.repair;
+        let mut wait = pto.unwrap_or_else(measured);
+        for _ in 0..MAX_LOSSES {
+            if !self.rng.random_bool(self.net.loss) {
+                break;
+            }
             self.stats.delayed += 1;
-            delay += self.net.loss.1;
+            self.nodes[from].traffic.sent += len;
+            delay += wait;
+            wait *= 2;
         }
         delay
     }
 
-    pub(super) fn carry_out(&mut self, node: usize, alive: Alive, effect: Effect) {
-        match effect {
-            Effect::Send { link, frame } => {
-                if let Some(conn) = self.nodes[node].links.get(&link).copied() {
-                    self.send(conn, node, &frame);
-                }
-            }
-            Effect::Dial { dialled, targets } => self.dial(node, alive, dialled, targets),
-            Effect::Close { link, .. } => {
-                if let Some(conn) = self.nodes[node].links.get(&link).copied() {
-                    self.close(conn, node);
-                }
-            }
-            Effect::Retire { link } => {
-                let conn = self.nodes[node].links[&link];
-                self.stats.retired += 1;
-                self.conns[conn].retired = true;
-                let after = self.rng.random_range(Duration::ZERO..=self.net.tunnel);
-                let at = self.time + after;
-                self.push(at, Event::CloseBoth { conn, by: node });
-            }
-            Effect::Save(save) => {
-                let disk = &mut self.nodes[node].disk;
-                match save {
-                    Save::Entry(entry) => {
-                        disk.entries.insert(entry.slot.clone(), entry);
-                    }
-                    Save::Drop(slot) => {
-                        disk.entries.remove(&slot);
-                    }
-                    Save::Peer(peer) => {
-                        disk.peers.insert(peer.id, peer);
-                    }
-                }
-            }
-            Effect::Event(what) => self.nodes[node].events.push((self.time, what)),
-            Effect::SearchClock { .. } => self.nodes[node].searches.push(self.time),
-            Effect::OwnAddresses(_) => {}
-            Effect::Cloned => self.nodes[node].cloned = true,
-            other => panic!("an effect this world does not know: {other:?}"),
-        }
+    /// How long a small packet takes to `end` of a connection.
+    pub(super) fn flight_between(&mut self, conn: usize, end: usize) -> Duration {
+        let Some(joined) = self.conns[conn].as_ref() else {
+            return Duration::ZERO;
+        };
+        let (from, to) = (joined.ends[1 - end].node, joined.ends[end].node);
+        self.flight(from, to, None, cost::CLOSE)
     }
 
-    pub(super) fn send(&mut self, conn: usize, from: usize, frame: &Frame) {
-        let bytes = frame.encode();
+    pub(super) fn send(&mut self, conn: usize, from: usize, frame: Frame) {
+        let (len, item) = if self.detail.codec {
+            let bytes = frame.encode();
+            (bytes.len(), Item::Bytes(bytes))
+        } else {
+            (frame.encode().len(), Item::Frame(frame))
+        };
         self.stats.frames += 1;
-        self.stats.bytes += bytes.len() as u64;
-        let to = usize::from(self.conns[conn].ends[0].node == from);
-        if !self.conns[conn].ends[to].closed {
-            self.conns[conn].ends[to]
-                .queue
-                .push_back(Item::Bytes(bytes));
-            self.schedule_arrival(conn, to);
-        }
-    }
-
-    pub(super) fn schedule_arrival(&mut self, conn: usize, end: usize) {
-        let at = self.time + self.delay();
-        let last = &mut self.conns[conn].ends[end].last_arrival;
-        *last = at.max(*last);
-        let at = *last;
-        self.push(at, Event::Arrival { conn, end });
-    }
-
-    pub(super) fn dial_over(&mut self, dial: usize, silent: bool) {
-        if std::mem::replace(&mut self.dials[dial].over, true) {
-            return;
-        }
-        let input = Input::DialFailed {
-            dialled: self.dials[dial].dialled.clone(),
-            silent,
-            reason: "no answer".into(),
-        };
-        let node = self.dials[dial].from;
-        self.with(node, |brain, now, rng| brain.handle(now, rng, input));
-    }
-
-    fn dial(&mut self, from: usize, alive: Alive, dialled: Dialled, targets: Vec<HostPort>) {
-        let resolve = |at: &HostPort| at.socket_addr().or_else(|| self.dns.get(at).copied());
-        let addrs: Vec<SocketAddr> = targets.iter().filter_map(resolve).collect();
-        // A dial bound to an id is noise to any other node.
-        let answers = |node: &usize| match dialled {
-            Dialled::Node(id) => self.nodes[*node].id == id,
-            Dialled::Host(_) => *node != from,
-        };
-        let at = |addr: &SocketAddr| self.nodes.iter().position(|node| node.addr == *addr);
-        let target = addrs.iter().filter_map(at).find(answers);
-        let machine = &mut self.nodes[from];
-        machine.dials.push((self.time, dialled.clone(), targets));
-        let process = machine.process;
-        let dial = self.dials.len();
-        self.dials.push(Dial {
-            from,
-            process,
-            alive,
-            dialled,
-            over: false,
-        });
-        self.push(
-            self.time + DIAL_TIMEOUT,
-            Event::DialOver { dial, silent: true },
-        );
-        if let Some(at) = target {
-            let arrival = self.time + self.delay();
-            self.push(arrival, Event::Arrive { dial, at });
-        }
-    }
-
-    /// A dial reached `at`: it has checked the Hello, and now the dialler will.
-    pub(super) fn answer(&mut self, dial: usize, at: usize) {
-        let Dial {
-            from,
-            process,
-            alive,
-            over,
-            ..
-        } = self.dials[dial];
-        if over {
-            return;
-        }
-        if self.refused.contains(&(from, at)) {
-            self.stats.refused_dials += 1;
-            return;
-        }
-        let Some(brain) = self.nodes[at]
-            .brain
-            .as_ref()
-            .filter(|_| !self.is_cut(from, at))
-        else {
-            self.stats.lost_dials += 1;
+        self.stats.bytes += len as u64;
+        let Some(joined) = self.conns[conn].as_mut() else {
             return;
         };
-        let answerer = (at, self.nodes[at].process, brain.alive());
-        let conn = self.connect((from, process, alive), answerer, Some(dial));
-        for end in &mut self.conns[conn].ends {
-            end.queue.push_back(Item::Up);
+        let side = joined.side_of(from);
+        let to = joined.ends[1 - side].node;
+        let added = joined.ends[side].packets.send(self.time, len);
+        self.stats.packets += added.packets;
+        self.stats.acks += added.acks;
+        self.nodes[from].traffic.sent += added.bytes;
+        let queued = self.leave_line(from, added.bytes);
+        let mut at = self.time;
+        for _ in 0..added.packets {
+            at = at.max(self.time + self.flight(from, to, None, cost::lost_packet(len)));
         }
-        self.arrive(conn, 1);
-        self.schedule_arrival(conn, 0);
+        let Some(joined) = self.conns[conn].as_ref() else {
+            return;
+        };
+        if joined.ends[1 - side].closed {
+            return;
+        }
+        self.nodes[to].traffic.received += added.bytes;
+        self.enqueue(conn, 1 - side, at + queued, added.packets, item);
     }
 
-    pub(super) fn connect(
+    /// How long `bytes` wait until they have left a slow line.
+    fn leave_line(&mut self, node: usize, bytes: u64) -> Duration {
+        let Some(bandwidth) = self.net.bandwidth else {
+            return Duration::ZERO;
+        };
+        let line = &mut self.nodes[node].line_free;
+        if *line > self.time {
+            self.stats.queued += 1;
+        }
+        *line = self.time.max(*line) + Duration::from_secs_f64(bytes as f64 / bandwidth as f64);
+        *line - self.time
+    }
+
+    /// Puts `item` behind what is on its way to `end`: a stream keeps its order.
+    pub(super) fn enqueue(
         &mut self,
-        from: (usize, u64, Alive),
-        to: (usize, u64, Alive),
-        dial: Option<usize>,
-    ) -> usize {
-        let conn = self.conns.len();
-        let end = |side: u64, (node, process, alive): (usize, u64, Alive)| End {
-            node,
-            process,
-            link: LinkId(2 * conn as u64 + side),
-            alive,
-            up: false,
-            closed: false,
-            queue: VecDeque::new(),
-            last_arrival: Duration::ZERO,
+        conn: usize,
+        end: usize,
+        at: Duration,
+        packets: u64,
+        item: Item,
+    ) {
+        let Some(joined) = self.conns[conn].as_mut() else {
+            return;
         };
-        self.conns.push(Conn {
-            ends: [end(0, from), end(1, to)],
-            dial,
-            retired: false,
-        });
-        conn
+        let to = &mut joined.ends[end];
+        let at = at.max(to.last_arrival);
+        to.last_arrival = at;
+        to.queue.push_back(Arriving { at, packets, item });
+        if to.planned != Some(at) {
+            to.planned = Some(at);
+            self.push(at, Event::Arrival { conn, end });
+        }
     }
 
+    /// Everything that is due at `end`, in order.
     pub(super) fn arrive(&mut self, conn: usize, end: usize) {
-        let [ours, theirs] = [end, 1 - end].map(|end| self.conns[conn].ends[end].node);
-        if self.conns[conn].ends[end].closed {
+        let Some(joined) = self.conns[conn].as_mut() else {
+            return;
+        };
+        let [ours, theirs] = [end, 1 - end].map(|end| joined.ends[end].node);
+        let to = &mut joined.ends[end];
+        if to.closed {
             return;
         }
-        if self.is_cut(ours, theirs) {
+        if self.faults.cuts(theirs, ours) {
             self.stats.held += 1;
+            to.held = true;
             return;
         }
-        match self.conns[conn].ends[end].queue.pop_front() {
-            Some(Item::Up) => self.link_up(conn, end),
-            Some(Item::Bytes(bytes)) => {
-                let (frame, len) = decode_frame(&bytes).unwrap().unwrap();
-                assert_eq!(len, bytes.len());
-                self.frame(conn, end, frame);
-            }
-            None => {}
+        if to.planned == Some(self.time) {
+            to.planned = None;
         }
+        let process = to.process;
+        let mut packets = 0;
+        // What is handed over may close the link, or end the process.
+        while let Some(joined) = self.conns[conn].as_mut()
+            && self.nodes[ours].process == process
+        {
+            let due = joined.ends[end].queue.front();
+            if due.is_none_or(|next| next.at > self.time) {
+                break;
+            }
+            let Some(next) = joined.ends[end].queue.pop_front() else {
+                break;
+            };
+            packets += next.packets;
+            match next.item {
+                Item::Up => self.link_up(conn, end),
+                Item::Bytes(bytes) => {
+                    let (frame, len) = decode_frame(&bytes).unwrap().unwrap();
+                    assert_eq!(len, bytes.len());
+                    self.frame(conn, end, frame);
+                }
+                Item::Frame(frame) => self.frame(conn, end, frame),
+            }
+        }
+        self.acknowledge(conn, end, packets);
     }
 
-    fn link_up(&mut self, conn: usize, end: usize) {
-        let (node, link) = (
-            self.conns[conn].ends[end].node,
-            self.conns[conn].ends[end].link,
-        );
-        let dial = self.conns[conn].dial.filter(|_| end == 0);
-        if let Some(dial) = dial
-            && std::mem::replace(&mut self.dials[dial].over, true)
-        {
-            // Given up meanwhile.
-            return self.close(conn, node);
-        }
-        self.conns[conn].ends[end].up = true;
-        self.nodes[node].links.insert(link, conn);
-        let other = &self.conns[conn].ends[1 - end];
-        let up = LinkUp {
-            link,
-            peer: self.nodes[other.node].id,
-            alive: other.alive,
-            dialled: dial.map(|dial| self.dials[dial].dialled.clone()),
-            remote: self.nodes[other.node].addr,
-            observed: self.nodes[node].addr,
+    /// `end` received `packets`: what that costs it, and what the other end learns from it.
+    fn acknowledge(&mut self, conn: usize, end: usize, packets: u64) {
+        let Some(joined) = self.conns[conn].as_mut().filter(|_| packets > 0) else {
+            return;
         };
-        self.with(node, |brain, now, rng| {
-            brain.handle(now, rng, Input::LinkUp(up));
-        });
+        let [ours, theirs] = [end, 1 - end].map(|end| joined.ends[end].node);
+        let (acks, bytes) = joined.ends[end].packets.receive(self.time, packets);
+        self.stats.acks += acks;
+        self.nodes[ours].traffic.sent += bytes;
+        self.nodes[theirs].traffic.received += bytes;
+        let back = self.distance(ours, theirs) + self.net.latency.1;
+        if self.faults.cuts(ours, theirs) {
+            return;
+        }
+        if let Some(joined) = self.conns[conn].as_mut() {
+            let there = self.time + back;
+            joined.ends[1 - end].acked.get_or_insert(there);
+        }
     }
 
     fn frame(&mut self, conn: usize, end: usize, frame: Frame) {
-        let (node, link) = (
-            self.conns[conn].ends[end].node,
-            self.conns[conn].ends[end].link,
-        );
+        let Some(joined) = self.conns[conn].as_ref() else {
+            return;
+        };
+        let (node, link) = (joined.ends[end].node, joined.ends[end].link);
         if self.nodes[node].puppet {
             if let Frame::Ping(number) = frame {
-                self.send(conn, node, &Frame::Pong(number));
+                self.send(conn, node, Frame::Pong(number));
             }
             self.nodes[node].inbox.push(frame);
             return;
@@ -257,55 +216,12 @@ impl World {
         let input = Input::Frame { link, frame };
         self.with(node, |brain, now, rng| brain.handle(now, rng, input));
     }
+}
 
-    /// `by` closes: it hears of it at once, the other end when the news arrives.
-    pub(crate) fn close(&mut self, conn: usize, by: usize) {
-        let end = usize::from(self.conns[conn].ends[1].node == by);
-        if self.conns[conn].ends[end].closed {
-            return;
-        }
-        let mut at = self.time + self.delay();
-        let end_other = 1 - end;
-        // The news may overtake what was said before, or follow it.
-        if self.rng.random() {
-            at = at.max(self.conns[conn].ends[end_other].last_arrival);
-        }
-        self.push(
-            at,
-            Event::Closed {
-                conn,
-                end: end_other,
-                by,
-            },
-        );
-        self.push(self.time, Event::Closed { conn, end, by });
-    }
-
-    pub(super) fn link_down(&mut self, conn: usize, end: usize, reason: &str) {
-        let (node, link) = (
-            self.conns[conn].ends[end].node,
-            self.conns[conn].ends[end].link,
-        );
-        let was_up = self.conns[conn].ends[end].up;
-        if std::mem::replace(&mut self.conns[conn].ends[end].closed, true) {
-            return;
-        }
-        self.conns[conn].ends[end].queue.clear();
-        self.nodes[node].links.remove(&link);
-        if let (Some(dial), 0, false) = (self.conns[conn].dial, end, was_up) {
-            self.dial_over(dial, false);
-        }
-        if was_up && !self.nodes[node].puppet {
-            let reason = reason.to_owned();
-            let input = Input::LinkDown { link, reason };
-            self.with(node, |brain, now, rng| brain.handle(now, rng, input));
-        }
-    }
-
-    /// The end of a process that is gone.
-    pub(super) fn shut(&mut self, conn: usize, node: usize) {
-        let end = usize::from(self.conns[conn].ends[1].node == node);
-        self.conns[conn].ends[end].closed = true;
-        self.conns[conn].ends[end].queue.clear();
-    }
+/// Spreads a number over all 64 bits (splitmix64).
+fn mixed(number: u64) -> u64 {
+    let mut x = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }

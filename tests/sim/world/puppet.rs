@@ -20,12 +20,11 @@ impl World {
         let (p, t) = (self.nodes[puppet].process, self.nodes[to].process);
         let far = self.brain(to).alive();
         let conn = self.connect((puppet, p, alive), (to, t, far), None);
-        for end in &mut self.conns[conn].ends {
-            end.up = true;
-        }
-        let (near, far) = (self.conns[conn].ends[0].link, self.conns[conn].ends[1].link);
-        self.nodes[puppet].links.insert(near, conn);
-        self.nodes[to].links.insert(far, conn);
+        let joined = self.conns[conn].as_mut().expect("just made");
+        joined.ends.iter_mut().for_each(|end| end.up = true);
+        let far = joined.ends[1].link;
+        self.nodes[puppet].links.insert(conn);
+        self.nodes[to].links.insert(conn);
         let up = LinkUp {
             link: far,
             peer: alive.node,
@@ -42,12 +41,14 @@ impl World {
 
     /// `puppet` sends a frame.
     pub(crate) fn say(&mut self, conn: usize, frame: &Frame) {
-        let puppet = self.conns[conn].ends[0].node;
-        self.send(conn, puppet, frame);
+        if let Some(joined) = self.conns[conn].as_ref() {
+            let puppet = joined.ends[0].node;
+            self.send(conn, puppet, frame.clone());
+        }
     }
 
     /// Whether the other end closed the puppet's link.
     pub(crate) fn is_closed(&self, conn: usize) -> bool {
-        self.conns[conn].ends[1].closed
+        self.conns[conn].as_ref().is_none_or(|c| c.ends[1].closed)
     }
 }

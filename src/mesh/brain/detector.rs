@@ -1,0 +1,325 @@
+//! Silence: when to ask, when to speak up, and whose word has lost its weight.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::links::Link;
+use super::{Brain, Effect, Timing};
+use crate::mesh::close::CloseCode;
+use crate::mesh::entry::LifeState;
+use crate::mesh::id::NodeId;
+use crate::mesh::members::LinkId;
+use crate::mesh::rate::Rate;
+use crate::mesh::suspicion::Suspicion;
+use crate::mesh::time::Now;
+use crate::mesh::wire::Frame;
+
+/// Other peers are asked, too, once one has been silent for this long: only who hears others
+/// after that may take silence for death, and not for a cut of its own.
+const CONTROL_AFTER: Duration = Duration::from_millis(1200);
+/// Others asked as a control.
+const CONTROLS: usize = 3;
+/// A peer heard within this long is not asked again for a control or for a suspicion.
+const JUST_HEARD: Duration = Duration::from_millis(200);
+/// Beyond this round trip a peer gets more time to answer.
+const NEAR: Duration = Duration::from_millis(250);
+/// A timer that fires this late means that this process stood still (SIGSTOP, suspend): the
+/// silence was its own.
+const OWN_SLEEP: Duration = Duration::from_millis(400);
+/// An accuser this many of whose suspicions were refuted ...
+const REFUTED_OFTEN: usize = 3;
+/// ... within this time ...
+const REFUTED_WITHIN: Duration = Duration::from_secs(60);
+/// ... is ignored for this long (C18).
+const IGNORED_FOR: Duration = Duration::from_secs(600);
+/// Accusers remembered.
+const MAX_ACCUSERS: usize = 1024;
+/// Failed dials held against members: at once, and per second in the long run. A node behind a
+/// firewall would else accuse everybody it cannot reach, and be ignored for it.
+const ACCUSED_UNREACHED: (f64, f64) = (2.0, 1.0 / 45.0);
+
+/// Why a suspicion does not count. It is counted by [`Ignored::word`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ignored {
+    /// Nobody knows who says so, or it says so of itself.
+    Unknown,
+    /// It was refuted too often.
+    OftenWrong,
+}
+
+impl Ignored {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown_accuser",
+            Self::OftenWrong => "ignored_accuser",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Accuser {
+    refuted: VecDeque<Duration>,
+    ignored_until: Duration,
+}
+
+/// Who is suspected, and by whom not to be impressed.
+pub(super) struct Detector {
+    /// Until when each suspected member may refute.
+    suspected: BTreeMap<NodeId, Duration>,
+    accusers: BTreeMap<NodeId, Accuser>,
+    unreached: Rate,
+    control_at: Duration,
+    /// When links were last looked at.
+    checked: Duration,
+}
+
+impl Default for Detector {
+    fn default() -> Self {
+        let (at_once, per_second) = ACCUSED_UNREACHED;
+        Self {
+            suspected: BTreeMap::new(),
+            accusers: BTreeMap::new(),
+            unreached: Rate::new(per_second, at_once),
+            control_at: Duration::ZERO,
+            checked: Duration::ZERO,
+        }
+    }
+}
+
+impl Detector {
+    /// Gives `subject` until `until`, or less if it had less.
+    pub(super) fn suspect(&mut self, subject: NodeId, until: Duration) {
+        let at = self.suspected.entry(subject).or_insert(until);
+        *at = until.min(*at);
+    }
+
+    pub(super) fn acquit(&mut self, subject: &NodeId) {
+        self.suspected.remove(subject);
+    }
+
+    /// Those whose time is over; they are suspected no more unless told so again.
+    pub(super) fn due(&mut self, now: Duration) -> Vec<NodeId> {
+        let due = self.suspected.iter().filter(|(_, until)| **until <= now);
+        let due: Vec<NodeId> = due.map(|(id, _)| *id).collect();
+        for id in &due {
+            self.suspected.remove(id);
+        }
+        due
+    }
+
+    /// A suspicion of `accuser` was refuted.
+    pub(super) fn refuted(&mut self, now: Duration, accuser: NodeId) {
+        let recent = |at: &Duration| now.saturating_sub(*at) < REFUTED_WITHIN;
+        if self.accusers.len() >= MAX_ACCUSERS {
+            self.accusers.retain(|_, accuser| {
+                accuser.ignored_until > now || accuser.refuted.back().is_some_and(recent)
+            });
+        }
+        if self.accusers.len() >= MAX_ACCUSERS && !self.accusers.contains_key(&accuser) {
+            return;
+        }
+        let accuser = self.accusers.entry(accuser).or_default();
+        accuser.refuted.retain(recent);
+        accuser.refuted.push_back(now);
+        if accuser.refuted.len() >= REFUTED_OFTEN {
+            accuser.ignored_until = now + IGNORED_FOR;
+        }
+    }
+
+    pub(super) fn ignores(&self, now: Duration, accuser: &NodeId) -> bool {
+        let accuser = self.accusers.get(accuser);
+        accuser.is_some_and(|accuser| now < accuser.ignored_until)
+    }
+}
+
+impl Link {
+    /// When this link needs a look, later than `checked`, when it got the last one.
+    pub(super) fn due_at(&self, timing: &Timing, checked: Duration) -> Option<Duration> {
+        let ask = match self.asked_at {
+            None => self.heard + self.ping_after(timing),
+            Some(at) => at + timing.ping_again,
+        };
+        let speak = self.heard + self.suspect_after(timing);
+        let end = self.heard + timing.silence_is_death;
+        let after = |at: &Duration| *at > checked;
+        [ask.max(self.heard), speak, end]
+            .into_iter()
+            .filter(after)
+            .min()
+    }
+
+    /// A far peer gets more time to answer.
+    fn suspect_after(&self, timing: &Timing) -> Duration {
+        let far = self.rtt.unwrap_or_default().saturating_sub(NEAR);
+        timing.suspect_after + 2 * far
+    }
+}
+
+impl Brain {
+    pub(super) fn heard(&mut self, now: Now, link: LinkId, rtt: Option<Duration>) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.heard = now.mono;
+            link.asked_at = None;
+            link.rtt = rtt.or(link.rtt);
+        }
+    }
+
+    /// When bytes last came from a peer over any link that is up.
+    pub(super) fn last_heard(&self, peer: &NodeId) -> Option<Duration> {
+        let links = self.members.get(peer)?.links.iter();
+        links
+            .filter_map(|link| self.links.get(link))
+            .map(|link| link.heard)
+            .max()
+    }
+
+    /// This process stood still: what its peers seem to have missed, it missed itself. Lateness
+    /// counts from the last call, too: a timer can be due before it was first asked for.
+    pub(super) fn forgive_own_sleep(&mut self, now: Now) {
+        let awake = self.last_call;
+        self.last_call = now.mono;
+        let late = self
+            .expected_wake
+            .map_or(Duration::ZERO, |at| now.mono.saturating_sub(at.max(awake)));
+        if late > OWN_SLEEP {
+            for link in self.links.values_mut() {
+                link.heard += late;
+            }
+            for until in self.detector.suspected.values_mut() {
+                *until += late;
+            }
+        }
+    }
+
+    /// Asks where it is silent, speaks up where it stays so, and ends what is dead.
+    pub(super) fn check_links(&mut self, now: Now, rng: &mut impl Rng) {
+        self.detector.checked = now.mono;
+        let (mut ask, mut silent, mut dead) = (Vec::new(), Vec::new(), Vec::new());
+        let mut control = false;
+        for (id, link) in &self.links {
+            let silence = now.mono.saturating_sub(link.heard);
+            let again = |at| now.mono >= at + self.timing.ping_again;
+            if silence >= self.timing.silence_is_death {
+                dead.push(*id);
+            } else if silence >= link.ping_after(&self.timing) && link.asked_at.is_none_or(again) {
+                ask.push(*id);
+            }
+            control |= silence >= CONTROL_AFTER;
+            if silence >= link.suspect_after(&self.timing) {
+                silent.push(link.peer);
+            }
+        }
+        if control && now.mono >= self.detector.control_at + self.timing.ping_again {
+            self.detector.control_at = now.mono;
+            ask.extend(self.controls(now));
+        }
+        for link in ask {
+            self.ping(now, rng.next_u64(), link);
+        }
+        for peer in silent {
+            self.speak_up(now, peer);
+        }
+        for link in dead {
+            let reason = format!("nothing heard for {:?}", self.timing.silence_is_death);
+            self.effects.push_back(Effect::Close {
+                link,
+                code: CloseCode::Timeout,
+            });
+            self.link_down(now, link, &reason);
+        }
+    }
+
+    fn ping(&mut self, now: Now, number: u64, link: LinkId) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.asked_at = Some(now.mono);
+            self.send(link, Frame::Ping(number));
+            self.tell_digest(now, link);
+        }
+    }
+
+    /// Links of those heard last, but not just now: they show whether this node hears anybody.
+    fn controls(&self, now: Now) -> Vec<LinkId> {
+        let silence = |link: &Link| now.mono.saturating_sub(link.heard);
+        let calm = self.links.iter().filter(|(_, link)| {
+            link.asked_at.is_none() && (JUST_HEARD..CONTROL_AFTER).contains(&silence(link))
+        });
+        let mut calm: Vec<(Duration, LinkId)> =
+            calm.map(|(id, link)| (silence(link), *id)).collect();
+        calm.sort_unstable();
+        calm.truncate(CONTROLS);
+        calm.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Pings a member over its link, if there is one and it has not just been heard.
+    pub(super) fn ask(&mut self, now: Now, id: NodeId) {
+        let Some(link) = self.best_link(id) else {
+            return;
+        };
+        let heard = self.links.get(&link).map(|link| link.heard);
+        if heard.is_some_and(|heard| now.mono.saturating_sub(heard) > JUST_HEARD) {
+            // The number of a ping is for the pings of people; this one has no one waiting.
+            self.ping(now, 0, link);
+        }
+    }
+
+    /// Says that `peer` is silent, once per sign of life, if this node hears others meanwhile.
+    fn speak_up(&mut self, now: Now, peer: NodeId) {
+        let Some(heard) = self.last_heard(&peer) else {
+            return;
+        };
+        let silent = now.mono.saturating_sub(heard) >= self.timing.suspect_after;
+        let evidence = heard + CONTROL_AFTER;
+        let mut others = self.links.values().filter(|link| link.peer != peer);
+        if silent && others.any(|link| link.heard >= evidence) {
+            self.accuse(now, peer);
+        }
+    }
+
+    /// A dial of a neighbour failed in silence. If nobody else reaches it either, it is gone, and
+    /// perhaps nobody was left to see it go; if somebody does, it will refute this, once per boot.
+    pub(super) fn hold_against(&mut self, now: Now, id: NodeId) {
+        let heard_lately =
+            |link: &Link| now.mono.saturating_sub(link.heard) < self.timing.suspect_after;
+        let evidence = self.links.values().any(heard_lately);
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        let boot = Some(member.boot());
+        let first = member.unreached != boot && member.stands() && member.links.is_empty();
+        if first && evidence && self.caught_up && self.detector.unreached.take(now.mono, 1.0) {
+            member.unreached = boot;
+            self.accuse(now, id);
+        }
+    }
+
+    fn accuse(&mut self, now: Now, id: NodeId) {
+        let leaving = self.alive.state == LifeState::Leave;
+        let Some(member) = self.members.get_mut(&id).filter(|_| !leaving) else {
+            return;
+        };
+        let Some(alive) = member.alive.filter(|_| member.stands()) else {
+            return;
+        };
+        let rank = Some((alive.boot, alive.incarnation));
+        if std::mem::replace(&mut member.accused, rank) != rank {
+            let suspicion = Suspicion::sign(self.network, &self.identity, &alive);
+            self.take_suspicion(now, None, suspicion);
+        }
+    }
+
+    /// When a link needs the next look.
+    pub(super) fn next_link_check(&self) -> Option<Duration> {
+        let checked = self.detector.checked;
+        let links = self.links.values();
+        links
+            .filter_map(|link| link.due_at(&self.timing, checked))
+            .min()
+    }
+
+    /// When the next suspected member's time is over.
+    pub(super) fn next_verdict(&self) -> Option<Duration> {
+        self.detector.suspected.values().min().copied()
+    }
+}

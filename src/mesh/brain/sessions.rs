@@ -1,0 +1,374 @@
+//! Reconciliation: which link it runs on, and what an id in it names.
+//!
+//! One set holds everything that was signed: the ledger, every member's sign of life, and what is
+//! said against it. A node that has just come opens one session at a time, and lets those that
+//! others open wait until it has caught up: what it lacks is sent once, not by every neighbour.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+use super::Brain;
+use crate::mesh::entry::{Alive, Entry, ItemId};
+use crate::mesh::id::NodeId;
+use crate::mesh::members::LinkId;
+use crate::mesh::suspicion::Suspicion;
+use crate::mesh::sync::{Order, Session, Step};
+use crate::mesh::time::Now;
+use crate::mesh::wire::{Frame, MAX_ALIVE, MAX_SUSPECTED, SyncMessage, SyncOpen};
+
+/// A session of this node's own that is not over by then is given up, for another link.
+const OPEN_LASTS: Duration = Duration::from_secs(10);
+/// One that a peer opened holds ids for everything: it is given up after this.
+const ANSWER_LASTS: Duration = Duration::from_secs(60);
+/// What a node holds must have been at rest for this long before sums are compared: while news
+/// spreads they always differ.
+const REST: Duration = Duration::from_millis(1500);
+/// Between two sessions because of differing sums. Doubled while they bring nothing, as between
+/// nodes whose limits made them keep different entries ...
+const REPAIR_PAUSE: Duration = Duration::from_secs(5);
+/// ... up to this.
+const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// A session of this node's own.
+struct Opened {
+    link: LinkId,
+    session: Session,
+    since: Duration,
+}
+
+/// Sessions under way and to come.
+pub(super) struct Sessions {
+    opened: Option<Opened>,
+    wanted: VecDeque<LinkId>,
+    opened_so_far: u32,
+    /// Sum over [`Brain::statements`]; the ledger keeps its own.
+    sum: u64,
+    /// When this node's own set last changed.
+    changed: Duration,
+    next_repair: Duration,
+    repair_pause: Duration,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            opened: None,
+            wanted: VecDeque::new(),
+            opened_so_far: 0,
+            sum: 0,
+            changed: Duration::ZERO,
+            next_repair: Duration::ZERO,
+            repair_pause: REPAIR_PAUSE,
+        }
+    }
+}
+
+impl Sessions {
+    /// Asks for a session on `link` when its turn comes.
+    pub(super) fn want(&mut self, link: LinkId) {
+        let under_way = self.opened.as_ref().is_some_and(|open| open.link == link);
+        if !under_way && !self.wanted.contains(&link) {
+            self.wanted.push_back(link);
+        }
+    }
+
+    /// What this node holds changed: whatever was at rest is not.
+    pub(super) fn changed(&mut self, now: Duration) {
+        self.changed = now;
+        self.repair_pause = REPAIR_PAUSE;
+    }
+
+    /// Sessions that the end which dialled the link opens have odd numbers, the others even ones.
+    fn next_number(&mut self, dialled_by_me: bool) -> u32 {
+        self.opened_so_far = self.opened_so_far.wrapping_add(1);
+        (self.opened_so_far << 1) | u32::from(dialled_by_me)
+    }
+}
+
+impl Brain {
+    /// A signed statement about a member's life is part of what this node holds.
+    pub(super) fn state(&mut self, now: Now, id: ItemId, about: NodeId) {
+        if self.statements.insert(id, about).is_none() {
+            self.sessions.sum = self.sessions.sum.wrapping_add(id.prefix());
+            self.sessions.changed(now.mono);
+        }
+    }
+
+    /// ... and no more.
+    pub(super) fn unstate(&mut self, now: Now, id: ItemId) {
+        if self.statements.remove(&id).is_some() {
+            self.sessions.sum = self.sessions.sum.wrapping_sub(id.prefix());
+            self.sessions.changed(now.mono);
+        }
+    }
+
+    fn digest(&self) -> u64 {
+        self.sessions.sum.wrapping_add(self.ledger.digest())
+    }
+
+    /// Everything held: statements first, because live entries are void without their author's
+    /// sign of life.
+    fn held(&self) -> Vec<(Order, ItemId)> {
+        let statements = self.statements.keys().map(|id| (Order::Statement, *id));
+        let entries = self.ledger.ids().map(|id| (Order::Entry, id));
+        statements.chain(entries).collect()
+    }
+
+    /// Opens the next session if none is under way.
+    pub(super) fn open_next_session(&mut self, now: Now, rng: &mut impl Rng) {
+        while self.sessions.opened.is_none() {
+            let Some(link) = self.sessions.wanted.pop_front() else {
+                break;
+            };
+            let Some(dialled_by_me) = self.links.get(&link).map(|link| link.dialled_by_me) else {
+                continue;
+            };
+            let number = self.sessions.next_number(dialled_by_me);
+            if let Ok((session, open)) = Session::open(number, rng.random(), self.held()) {
+                self.sessions.opened = Some(Opened {
+                    link,
+                    session,
+                    since: now.mono,
+                });
+                self.send(link, Frame::SyncOpen(open));
+            }
+        }
+        if !self.is_reconciling() {
+            self.answer_deferred(now);
+        }
+    }
+
+    pub(super) fn answer_sync(&mut self, now: Now, link: LinkId, open: SyncOpen) {
+        let busy = !self.caught_up && self.is_reconciling();
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let theirs = (open.session & 1 == 1) != state.dialled_by_me;
+        if !theirs || !state.sessions.take(now.mono, 1.0) {
+            return self.count("bad_sync");
+        }
+        match busy {
+            true => state.deferred = Some(open),
+            false => self.answer(now, link, &open),
+        }
+    }
+
+    fn answer(&mut self, now: Now, link: LinkId, open: &SyncOpen) {
+        match Session::answer(open, self.held()) {
+            Ok((session, reply)) => {
+                if let Some(state) = self.links.get_mut(&link) {
+                    state.answering = Some((session, now.mono));
+                }
+                self.send(link, Frame::Sync(reply));
+            }
+            Err(_) => self.count("bad_sync"),
+        }
+    }
+
+    fn is_reconciling(&self) -> bool {
+        self.sessions.opened.is_some() || self.links.values().any(|link| link.answering.is_some())
+    }
+
+    pub(super) fn continue_sync(&mut self, link: LinkId, message: &SyncMessage) {
+        if self.is_mine(link, message.session) {
+            let Some(open) = self.sessions.opened.as_mut() else {
+                return;
+            };
+            match open.session.step(&message.message) {
+                Ok(step) => self.take_step(link, message.session, step),
+                Err(_) => {
+                    self.sessions.opened = None;
+                    self.count("bad_sync");
+                }
+            }
+            return;
+        }
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let answering = state.answering.as_mut().map(|(session, _)| session);
+        let Some(session) = answering.filter(|s| s.number() == message.session) else {
+            return self.count("bad_sync");
+        };
+        match session.reply_to(&message.message) {
+            Ok(reply) => self.send(link, Frame::Sync(reply)),
+            Err(_) => {
+                state.answering = None;
+                self.count("bad_sync");
+            }
+        }
+    }
+
+    fn is_mine(&self, link: LinkId, number: u32) -> bool {
+        let opened = self.sessions.opened.as_ref();
+        opened.is_some_and(|open| open.link == link && open.session.number() == number)
+    }
+
+    fn take_step(&mut self, link: LinkId, number: u32, step: Step) {
+        self.send_held(link, &step.send);
+        for want in step.want {
+            self.send(link, Frame::Want(want));
+        }
+        match step.reply {
+            Some(reply) => self.send(link, Frame::Sync(reply)),
+            // Behind everything that was asked for, the peer will say the same.
+            None => self.send(link, Frame::SyncDone(number)),
+        }
+    }
+
+    pub(super) fn send_wanted(&mut self, link: LinkId, number: u32, ids: &[ItemId]) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let answering = state.answering.as_mut().map(|(session, _)| session);
+        let Some(session) = answering.filter(|s| s.number() == number) else {
+            return self.count("bad_sync");
+        };
+        let wanted: Vec<ItemId> = session.wanted(ids).collect();
+        self.send_held(link, &wanted);
+    }
+
+    /// The peer has sent everything of a session; so has this node, if the peer opened it.
+    pub(super) fn sync_done(&mut self, now: Now, link: LinkId, number: u32) {
+        if self.is_mine(link, number) {
+            self.sessions.opened = None;
+        } else {
+            let Some(state) = self.links.get_mut(&link) else {
+                return;
+            };
+            let answering = state.answering.as_ref();
+            if answering.is_none_or(|(session, _)| session.number() != number) {
+                return self.count("bad_sync");
+            }
+            state.answering = None;
+            self.send(link, Frame::SyncDone(number));
+        }
+        self.set_caught_up(true, "");
+        self.answer_deferred(now);
+    }
+
+    fn answer_deferred(&mut self, now: Now) {
+        let waiting = self.links.iter_mut();
+        let waiting = waiting.filter_map(|(id, link)| Some((*id, link.deferred.take()?)));
+        let waiting: Vec<(LinkId, SyncOpen)> = waiting.collect();
+        for (link, open) in waiting {
+            self.answer(now, link, &open);
+        }
+    }
+
+    /// Sends what is behind `ids`, signs of life first: live entries are void without them.
+    fn send_held(&mut self, link: LinkId, ids: &[ItemId]) {
+        let (mut alive, mut doubts, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+        for id in ids {
+            match self.held_by_id(id) {
+                Some(Held::Alive(word)) => alive.push(word),
+                Some(Held::Suspicion(doubt)) => doubts.push(doubt),
+                Some(Held::Entry(entry)) => entries.push(entry),
+                None => {}
+            }
+        }
+        for some in alive.chunks(MAX_ALIVE) {
+            self.send(link, Frame::Alive(some.to_vec()));
+        }
+        for some in doubts.chunks(MAX_SUSPECTED) {
+            self.send(link, Frame::Suspicions(some.to_vec()));
+        }
+        self.send_entries(link, entries);
+    }
+
+    fn held_by_id(&self, id: &ItemId) -> Option<Held> {
+        let Some(about) = self.statements.get(id) else {
+            return self.ledger.by_id(id).cloned().map(Held::Entry);
+        };
+        if *about == self.me {
+            return Some(Held::Alive(self.alive));
+        }
+        let member = self.members.get(about)?;
+        let alive = member.alive.filter(|alive| alive.id(self.network) == *id);
+        let mut doubts = member.suspicions.iter();
+        alive.map(Held::Alive).or_else(|| {
+            let doubt = doubts.find(|doubt| doubt.id(self.network) == *id)?;
+            Some(Held::Suspicion(*doubt))
+        })
+    }
+
+    /// Tells a neighbour the sum of what this node holds, once it has been at rest; it rides with
+    /// a ping, so that it costs no packet.
+    pub(super) fn tell_digest(&mut self, now: Now, link: LinkId) {
+        let at_rest = now.mono.saturating_sub(self.sessions.changed) >= REST;
+        let digest = self.digest();
+        let Some(state) = self
+            .links
+            .get_mut(&link)
+            .filter(|_| at_rest && self.caught_up)
+        else {
+            return;
+        };
+        let near = state.wanted || self.overlay.is_neighbour(&state.peer);
+        if near && state.digest_told != Some(digest) {
+            state.digest_told = Some(digest);
+            self.send(link, Frame::Digest(digest));
+        }
+    }
+
+    /// A neighbour holds something else, and both have been at rest: something was lost.
+    pub(super) fn take_digest(&mut self, now: Now, link: LinkId, digest: u64) {
+        let sessions = &self.sessions;
+        let at_rest = now.mono.saturating_sub(sessions.changed) >= REST;
+        if digest == self.digest() || !at_rest || now.mono < sessions.next_repair {
+            return;
+        }
+        let pause = self.sessions.repair_pause;
+        self.sessions.next_repair = now.mono + pause;
+        self.sessions.repair_pause = (pause * 2).min(REPAIR_PAUSE_MAX);
+        self.sessions.want(link);
+    }
+
+    /// Gives up sessions that do not end.
+    pub(super) fn check_sessions(&mut self, now: Now) {
+        let over = |since: Duration, lasts| now.mono.saturating_sub(since) >= lasts;
+        let opened = self.sessions.opened.as_ref();
+        if let Some(link) = opened
+            .filter(|open| over(open.since, OPEN_LASTS))
+            .map(|open| open.link)
+        {
+            self.sessions.opened = None;
+            self.count("sync_timeout");
+            // Its turn comes again after everybody else's.
+            self.sessions.want(link);
+        }
+        for link in self.links.values_mut() {
+            let since = link.answering.as_ref().map(|(_, since)| *since);
+            if since.is_some_and(|since| over(since, ANSWER_LASTS)) {
+                link.answering = None;
+            }
+        }
+    }
+
+    /// A link is gone, and with it every session on it.
+    pub(super) fn end_sessions(&mut self, link: LinkId) {
+        self.sessions.wanted.retain(|wanted| *wanted != link);
+        if self
+            .sessions
+            .opened
+            .as_ref()
+            .is_some_and(|open| open.link == link)
+        {
+            self.sessions.opened = None;
+        }
+    }
+
+    pub(super) fn next_session_check(&self) -> Option<Duration> {
+        let opened = self.sessions.opened.as_ref();
+        opened.map(|open| open.since + OPEN_LASTS)
+    }
+}
+
+/// What an id in reconciliation names.
+enum Held {
+    Alive(Alive),
+    Suspicion(Suspicion),
+    Entry(Entry),
+}
