@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
 
 use super::Node;
@@ -30,6 +30,10 @@ impl Control for Node {
 
     fn view(&self) -> Arc<View> {
         Node::view(self)
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<View>> {
+        Node::watch(self)
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

@@ -236,6 +236,10 @@ impl Control for FakeNode {
         self.view.borrow().clone()
     }
 
+    fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }

@@ -11,7 +11,7 @@ use http::StatusCode;
 use tokio::time::{Interval, interval};
 
 use super::Admin;
-use super::input::Input;
+use crate::api::input::Input;
 use super::stream::{self, Line, Source, line};
 use crate::api::Control;
 use crate::api::refusal::Refusal;
