@@ -11,9 +11,9 @@ use http::StatusCode;
 use tokio::time::{Interval, interval};
 
 use super::Admin;
-use crate::api::input::Input;
 use super::stream::{self, Line, Source, line};
 use crate::api::Control;
+use crate::api::input::Input;
 use crate::api::refusal::Refusal;
 use crate::api::shapes::{HoldLine, NodeError, RoleInfo, RoleRequest, RoleSpec};
 

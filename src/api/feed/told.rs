@@ -210,7 +210,10 @@ mod tests {
             served: 7,
         };
         let counted = service(told.catch_up(&served, vec![usage.clone()]));
-        assert_eq!((counted.nodes[0].in_flight, counted.nodes[0].served), (1, 7));
+        assert_eq!(
+            (counted.nodes[0].in_flight, counted.nodes[0].served),
+            (1, 7)
+        );
         assert!(service(told.catch_up(&empty, vec![usage])).nodes.is_empty());
     }
 }
