@@ -57,6 +57,7 @@ pub(crate) struct FakeNode {
     at_gate: watch::Sender<bool>,
     ledger: Mutex<Vec<Entry>>,
     imports: Mutex<usize>,
+    served: Mutex<u64>,
     stops: Mutex<Vec<Stop>>,
 }
 
@@ -74,6 +75,7 @@ impl Default for FakeNode {
             at_gate: watch::channel(false).0,
             ledger: Mutex::default(),
             imports: Mutex::default(),
+            served: Mutex::new(40),
             stops: Mutex::default(),
         }
     }
@@ -130,6 +132,28 @@ fn view() -> View {
 impl FakeNode {
     pub(crate) fn set_state(&self, state: &str) {
         *self.state.lock().unwrap() = state.into();
+    }
+
+    /// Changes the mesh.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            view.version += 1;
+            change(view);
+        });
+    }
+
+    /// Node `n` answers from now on, or no longer.
+    pub(crate) fn set_online(&self, n: u8, online: bool) {
+        self.change(|view| {
+            let node = view.nodes.get_mut(&id(n)).unwrap();
+            (node.online, node.stale) = (online, !online);
+        });
+    }
+
+    /// Counts a request of `lab_federated` at node 1.
+    pub(crate) fn serve_one(&self) {
+        *self.served.lock().unwrap() += 1;
     }
 
     pub(crate) fn stops(&self) -> Vec<Stop> {
@@ -253,7 +277,7 @@ impl Control for FakeNode {
             service: "lab_federated".parse().unwrap(),
             node: id(1),
             in_flight: 2,
-            served: 40,
+            served: *self.served.lock().unwrap(),
         }]
     }
 
