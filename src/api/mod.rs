@@ -70,6 +70,8 @@ pub trait Control: Send + Sync + 'static {
     fn watch(&self) -> watch::Receiver<Arc<View>>;
     /// What happens from now on. A receiver that lags loses the oldest events.
     fn events(&self) -> broadcast::Receiver<Event>;
+    /// Marked as changed whenever a role was taken or given up.
+    fn watch_roles(&self) -> watch::Receiver<()>;
     /// Roles taken, by number.
     fn roles(&self) -> Vec<RoleInfo>;
     /// Requests by service and node.

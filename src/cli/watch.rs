@@ -81,6 +81,6 @@ fn take(watched: &mut impl Watched, update: Option<Update>) -> Result<(), Failur
 }
 
 /// A stream has no end of its own.
-fn daemon_stopped() -> Failure {
+pub(crate) fn daemon_stopped() -> Failure {
     Failure::failed("stopped", "the daemon stopped")
 }

@@ -40,6 +40,10 @@ impl Control for Node {
         Node::events(self)
     }
 
+    fn watch_roles(&self) -> watch::Receiver<()> {
+        Node::watch_roles(self)
+    }
+
     fn roles(&self) -> Vec<RoleInfo> {
         Node::roles(self)
     }

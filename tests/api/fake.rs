@@ -51,6 +51,7 @@ pub(crate) struct FakeNode {
     view: watch::Sender<Arc<View>>,
     state: Mutex<String>,
     roles: Mutex<BTreeMap<u64, RoleInfo>>,
+    roles_changed: watch::Sender<()>,
     next_role: Mutex<u64>,
     removed: watch::Sender<Vec<u64>>,
     gate: Arc<Gate<()>>,
@@ -69,6 +70,7 @@ impl Default for FakeNode {
             view: watch::channel(Arc::new(view())).0,
             state: Mutex::new("running".into()),
             roles: Mutex::default(),
+            roles_changed: watch::Sender::new(()),
             next_role: Mutex::new(1),
             removed: watch::channel(Vec::new()).0,
             gate: Arc::default(),
@@ -211,6 +213,7 @@ impl FakeNode {
         };
         *next += 1;
         self.roles.lock().unwrap().insert(role.id, role.clone());
+        self.roles_changed.send_replace(());
         Ok(role)
     }
 
@@ -268,6 +271,10 @@ impl Control for FakeNode {
         self.events.subscribe()
     }
 
+    fn watch_roles(&self) -> watch::Receiver<()> {
+        self.roles_changed.subscribe()
+    }
+
     fn roles(&self) -> Vec<RoleInfo> {
         self.roles.lock().unwrap().values().cloned().collect()
     }
@@ -316,6 +323,7 @@ impl Control for FakeNode {
         Box::pin(async move {
             let removed = self.roles.lock().unwrap().remove(&id);
             removed.ok_or_else(|| NodeError::new("not_found", format!("there is no role {id}")))?;
+            self.roles_changed.send_replace(());
             self.removed.send_modify(|removed| removed.push(id));
             Ok(())
         })
