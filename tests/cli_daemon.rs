@@ -373,11 +373,11 @@ async fn a_watch_on_a_terminal_draws_its_table_anew() {
         };
         let mut stdout = script.stdout.take().unwrap();
         let mut shown = String::new();
-        daemon.node.set_online(2, false);
-        read_until(&mut stdout, &mut shown, "gone since").await;
+        read_until(&mut stdout, &mut shown, DRAWN).await;
+        assert!(shown.contains("gone since 2023"), "{shown:?}");
         shown.clear();
         daemon.node.set_online(2, true);
-        read_until(&mut stdout, &mut shown, "\u{1b}[?7h").await;
+        read_until(&mut stdout, &mut shown, DRAWN).await;
         assert!(shown.contains("\u{1b}[4F"), "over the last one: {shown:?}");
         assert!(!shown.contains("2023"), "nobody is gone since: {shown:?}");
         let is_coloured = shown.contains("\u{1b}[38;5;10m");
@@ -392,8 +392,12 @@ async fn a_watch_on_a_terminal_draws_its_table_anew() {
             .unwrap();
         let code = timeout(DEADLINE, script.wait()).await.unwrap().unwrap();
         assert_eq!(code.code(), Some(0));
+        daemon.node.set_online(2, false);
     }
 }
+
+/// What ends a drawing: lines wrap again.
+const DRAWN: &str = "\u{1b}[?7h";
 
 /// Reads on until `text` is there.
 async fn read_until(from: &mut ChildStdout, shown: &mut String, text: &str) {

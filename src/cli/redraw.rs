@@ -17,8 +17,12 @@ impl Redraw {
     /// Draws `text` over what was drawn before. What the terminal has no room for is left out: the
     /// cursor could not return to its beginning.
     pub(crate) fn draw(&mut self, text: &str) -> io::Result<()> {
-        // The last row is for the cursor.
-        let room = size().map_or(usize::MAX, |(_, rows)| usize::from(rows.max(3) - 1));
+        let room = match size() {
+            // Some terminals do not know how large they are.
+            Err(_) | Ok((_, 0)) => usize::MAX,
+            // The last row is for the cursor.
+            Ok((_, rows)) => usize::from(rows.max(3) - 1),
+        };
         let mut out = io::stdout().lock();
         if self.rows > 0 {
             queue!(out, MoveToPreviousLine(self.rows))?;
