@@ -310,6 +310,107 @@ async fn streams_are_flushed_line_by_line_and_end_without_a_reader() {
 }
 
 #[tokio::test]
+async fn a_watch_of_nodes_shows_them_come_and_go() {
+    let daemon = Daemon::start().await;
+    let mut watch = Running::start(warren(&daemon, &["nodes", "--watch", "--json"]));
+    let first: Value = serde_json::from_str(&watch.line().await).unwrap();
+    assert_eq!(first["event"], "nodes");
+    assert_eq!(
+        first["nodes"],
+        json(&daemon, &["nodes", "--json"]).await["nodes"]
+    );
+    for online in [true, false] {
+        daemon.node.set_online(2, online);
+        let change: Value = serde_json::from_str(&watch.line().await).unwrap();
+        assert_eq!(change["event"], "node");
+        assert_eq!(change["node"]["id"], id(2).to_string());
+        assert_eq!(change["node"]["online"], online);
+    }
+    daemon.node.change(|view| {
+        view.nodes.remove(&id(3));
+    });
+    let change: Value = serde_json::from_str(&watch.line().await).unwrap();
+    assert_eq!(change["event"], "node_removed");
+    watch.signal(Signal::INT);
+    assert_eq!(watch.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_watch_of_services_off_a_terminal_is_lines_of_json_until_the_daemon_stops() {
+    let daemon = Daemon::start().await;
+    let mut watch = Running::start(warren(&daemon, &["services", "--watch"]));
+    let first: Value = serde_json::from_str(&watch.line().await).unwrap();
+    assert_eq!(first["event"], "services");
+    daemon.node.serve_one();
+    let change: Value = serde_json::from_str(&watch.line().await).unwrap();
+    assert_eq!(
+        (&change["event"], &change["service"]),
+        (&"service".into(), &"lab_federated".into())
+    );
+    daemon.cancel.cancel();
+    assert_eq!(watch.exit_code().await, Some(1));
+    let both = ["services", "--watch", "--roles", "--json"];
+    assert_eq!(run(&daemon, &both).await.status.code(), Some(2));
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_watch_on_a_terminal_draws_its_table_anew() {
+    let daemon = Daemon::start().await;
+    let program = env!("CARGO_BIN_EXE_warren");
+    for no_colour in ["", "1"] {
+        // util-linux's script gives the command a terminal.
+        let mut command = Command::new("script");
+        command
+            .args(["-qec", &format!("{program} nodes --watch"), "/dev/null"])
+            .env("WARREN_DATA_DIR", daemon.dir.path())
+            .env("NO_COLOR", no_colour)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let Ok(mut script) = command.spawn() else {
+            return;
+        };
+        let mut stdout = script.stdout.take().unwrap();
+        let mut shown = String::new();
+        read_until(&mut stdout, &mut shown, DRAWN).await;
+        assert!(shown.contains("gone since 2023"), "{shown:?}");
+        shown.clear();
+        daemon.node.set_online(2, true);
+        read_until(&mut stdout, &mut shown, DRAWN).await;
+        assert!(shown.contains("\u{1b}[4F"), "over the last one: {shown:?}");
+        assert!(!shown.contains("2023"), "nobody is gone since: {shown:?}");
+        let is_coloured = shown.contains("\u{1b}[38;5;10m");
+        assert_eq!(is_coloured, no_colour.is_empty(), "{shown:?}");
+        // Ctrl-C.
+        script
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"\x03")
+            .await
+            .unwrap();
+        let code = timeout(DEADLINE, script.wait()).await.unwrap().unwrap();
+        assert_eq!(code.code(), Some(0));
+        daemon.node.set_online(2, false);
+    }
+}
+
+/// What ends a drawing: lines wrap again.
+const DRAWN: &str = "\u{1b}[?7h";
+
+/// Reads on until `text` is there.
+async fn read_until(from: &mut ChildStdout, shown: &mut String, text: &str) {
+    let mut buffer = [0; 4096];
+    while !shown.contains(text) {
+        let read = timeout(DEADLINE, from.read(&mut buffer)).await.unwrap();
+        let len = read.unwrap();
+        assert!(len > 0, "no {text:?} in {shown:?}");
+        shown.push_str(&String::from_utf8_lossy(&buffer[..len]));
+    }
+}
+
+#[tokio::test]
 async fn drain_is_switched() {
     let daemon = Daemon::start().await;
     assert!(said(&daemon, &["drain"]).await.starts_with("draining"));

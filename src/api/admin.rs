@@ -2,7 +2,6 @@
 //! its own user or root that have also read `admin.cookie`; does nothing itself but translate
 //! between HTTP and [`Control`].
 
-mod input;
 mod ledger;
 mod roles;
 mod stream;
@@ -24,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cookie::Cookie;
+use super::input::Input;
 use super::refusal::{Refusal, no_such_method, no_such_route};
 use super::serve::{self, Acceptor, Limits};
 use super::shapes::{
@@ -31,7 +31,6 @@ use super::shapes::{
 };
 use super::socket::AdminSocket;
 use super::{Control, Stop};
-use input::Input;
 
 const LIMITS: Limits = Limits {
     connections: 256,

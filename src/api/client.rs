@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
+use tokio::time::timeout_at;
 use zeroize::Zeroizing;
 
+#[cfg(doc)]
+use super::shapes::Update;
 use super::shapes::{
     DrainRequest, Imported, LedgerDocument, LedgerItem, LedgerList, LedgerValue, Nodes,
     PingRequest, Pong, RoleInfo, RoleRequest, RoleSpec, Roles, Services, Status, StopRequest,
 };
+use crate::clock;
 use crate::mesh::name::Bucket;
 pub use error::ClientError;
 pub use stream::{HeldRole, HoldEnd, Lines};
@@ -132,6 +136,22 @@ impl Client {
         self.stream(request).await?.watching().await
     }
 
+    /// Every node, then each change of a node as it happens: lines that are an [`Update`].
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn watch_nodes(&self) -> Result<Lines, ClientError> {
+        self.watch("nodes").await
+    }
+
+    /// Every service, then each change of a service as it happens: lines that are an [`Update`].
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn watch_services(&self) -> Result<Lines, ClientError> {
+        self.watch("services").await
+    }
+
     /// Entries of `bucket`, or all.
     ///
     /// # Errors
@@ -232,7 +252,17 @@ impl Client {
 
     /// Waits until no daemon answers on the socket, at most `limit`; whether that came.
     pub async fn wait_gone(&self, limit: Duration) -> bool {
-        transport::wait_gone(&self.data_dir, limit).await
+        let end = clock::deadline(limit);
+        // A stream ends with its daemon, however that ends. What is left to wait for is the end of
+        // the socket, a moment later.
+        let ended = async {
+            if let Ok(mut events) = self.events().await {
+                while let Ok(Some(_)) = events.next().await {}
+            }
+        };
+        // Whether that was in time is seen below.
+        let _ = timeout_at(end, ended).await;
+        transport::wait_gone(&self.data_dir, end).await
     }
 
     /// The token that lets another machine join the daemon's network.
@@ -262,6 +292,11 @@ impl Client {
 
     async fn send(&self, request: Request) -> Result<(), ClientError> {
         transport::call(&self.data_dir, request).await.map(drop)
+    }
+
+    async fn watch(&self, kind: &str) -> Result<Lines, ClientError> {
+        let request = Request::new(Method::GET, "/v1/events").query("kind", kind);
+        self.stream(request).await?.watching().await
     }
 
     async fn stream(&self, request: Request) -> Result<Lines, ClientError> {

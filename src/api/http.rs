@@ -1,7 +1,9 @@
-//! The HTTP server on loopback: health, `/api/v1`, and LocalAI's `/api/p2p`. Read only. A browser
+//! The HTTP server on loopback: health, `/api/v1` with a stream of events, and LocalAI's
+//! `/api/p2p`. Read only. A browser
 //! on this machine runs other people's pages, so a request is answered only if it names this
 //! server (`Host`, against DNS rebinding) and does not come from another page (`Origin`).
 
+mod events;
 mod guard;
 
 use std::io;
@@ -9,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, FromRef, State};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -23,12 +25,13 @@ use super::refusal::{Refusal, no_such_method, no_such_route};
 use super::serve::{self, Acceptor, Limits};
 use super::shapes::{Nodes, Services, Status};
 use crate::formats::localai_p2p::{NodeList, P2p, Stats, Swarm, Workers};
+use events::Streams;
 use guard::LocalAddr;
 
 const LIMITS: Limits = Limits {
     connections: 128,
     head: Duration::from_secs(10),
-    // Whoever stops reading an answer gives up its slot. Nothing here streams.
+    // Whoever stops reading an answer gives up its slot. A stream renews this while it is read.
     lifetime: Some(Duration::from_secs(60)),
     drain: Duration::from_secs(5),
 };
@@ -43,7 +46,11 @@ pub async fn serve(
     control: Arc<dyn Control>,
     cancel: CancellationToken,
 ) {
-    let router = router(control, hosts);
+    let site = Site {
+        control,
+        streams: Streams::new(cancel.clone()),
+    };
+    let router = router(site, hosts);
     serve::serve(Loopback { listener, router }, LIMITS, cancel).await;
 }
 
@@ -63,9 +70,22 @@ impl Acceptor for Loopback {
     }
 }
 
+/// What the routes share.
+#[derive(Clone)]
+struct Site {
+    control: Arc<dyn Control>,
+    streams: Streams,
+}
+
+impl FromRef<Site> for Arc<dyn Control> {
+    fn from_ref(site: &Site) -> Self {
+        Arc::clone(&site.control)
+    }
+}
+
 type Node = State<Arc<dyn Control>>;
 
-fn router(control: Arc<dyn Control>, hosts: Vec<String>) -> Router {
+fn router(site: Site, hosts: Vec<String>) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
@@ -77,6 +97,7 @@ fn router(control: Arc<dyn Control>, hosts: Vec<String>) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/nodes", get(nodes))
         .route("/api/v1/services", get(services))
+        .route("/api/v1/events", get(events::stream))
         .fallback(no_such_page)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(
@@ -84,13 +105,13 @@ fn router(control: Arc<dyn Control>, hosts: Vec<String>) -> Router {
             guard::check,
         ))
         .layer(middleware::map_response(add_headers))
-        .with_state(control)
+        .with_state(site)
 }
 
 /// People who open the address in a browser learn what there is.
 async fn no_such_page(uri: http::Uri) -> Refusal {
     let Refusal(status, error) = no_such_route(uri).await;
-    let hint = "try /api/v1/status, /api/v1/nodes, /api/v1/services, /api/p2p, /livez or /readyz";
+    let hint = "try /api/v1/status, /api/v1/nodes, /api/v1/services, /api/v1/events, /api/p2p, /livez or /readyz";
     Refusal(status, error.with_hint(hint))
 }
 

@@ -5,6 +5,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`shapes`] | the JSON, as types |
+//! | `feed` | what is and what changes, for whoever watches; the streams of both servers |
 //! | [`admin`], [`socket`] | answer the commands, on a socket that only its owner reaches |
 //! | [`http`] | answers on loopback: health, `/api/v1`, LocalAI's `/api/p2p` |
 //! | [`client`] | asks a daemon through its admin socket |
@@ -13,7 +14,9 @@
 pub mod admin;
 pub mod client;
 pub mod cookie;
+mod feed;
 pub mod http;
+mod input;
 mod refusal;
 mod serve;
 pub mod shapes;
@@ -23,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
 
 use crate::mesh::entry::Entry;
@@ -63,8 +66,12 @@ pub trait Control: Send + Sync + 'static {
     fn status(&self) -> Status;
     /// The mesh now.
     fn view(&self) -> Arc<View>;
+    /// The mesh as it changes: what an event tells of is in it before the event is sent.
+    fn watch(&self) -> watch::Receiver<Arc<View>>;
     /// What happens from now on. A receiver that lags loses the oldest events.
     fn events(&self) -> broadcast::Receiver<Event>;
+    /// Marked as changed whenever a role was taken or given up.
+    fn watch_roles(&self) -> watch::Receiver<()>;
     /// Roles taken, by number.
     fn roles(&self) -> Vec<RoleInfo>;
     /// Requests by service and node.

@@ -6,12 +6,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,8 @@ pub(super) struct Limits {
     pub(super) connections: usize,
     /// How long a request's head may take, counted from the end of the request before it.
     pub(super) head: Duration,
-    /// How long one connection is kept; `None` for as long as its peer likes.
+    /// How long one connection is kept, counted anew when its [`Lease`] is renewed; `None` for as
+    /// long as its peer likes.
     pub(super) lifetime: Option<Duration>,
     /// How long running requests may take to end once the server is told to.
     pub(super) drain: Duration,
@@ -40,6 +41,18 @@ pub(super) trait Acceptor: Send {
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// The next connection and what answers it. Must not lose one when dropped.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Router)>> + Send;
+}
+
+/// Renews the lifetime of a connection: for answers that go on as long as somebody reads them.
+/// Handlers find it among the extensions of a request.
+#[derive(Clone, Default)]
+pub(super) struct Lease(Arc<Notify>);
+
+impl Lease {
+    /// The lifetime begins anew.
+    pub(super) fn renew(&self) {
+        self.0.notify_one();
+    }
 }
 
 /// Serves until `cancel`; then accepts no more, lets running requests end until
@@ -90,26 +103,33 @@ async fn connection<I>(io: I, router: Router, limits: Limits, cancel: Cancellati
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let lease = Lease::default();
+    let router = match limits.lifetime {
+        Some(_) => router.layer(Extension(lease.clone())),
+        None => router,
+    };
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(io), TowerToHyperService::new(router));
     tokio::pin!(serving);
-    let lifetime = async {
-        match limits.lifetime {
-            Some(limit) => sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         // How a peer's connection ends is the peer's business.
         _ = serving.as_mut() => return,
         () = cancel.cancelled() => {}
-        () = lifetime => {}
+        () = lifetime(limits.lifetime, &lease) => {}
     }
     serving.as_mut().graceful_shutdown();
     let _ = timeout(limits.drain, serving).await;
+}
+
+/// Ends when a lifetime has passed in which the lease was not renewed.
+async fn lifetime(limit: Option<Duration>, lease: &Lease) {
+    let Some(limit) = limit else {
+        return std::future::pending().await;
+    };
+    while timeout(limit, lease.0.notified()).await.is_ok() {}
 }
 
 /// What a stream of a body yields: it cannot fail.
@@ -118,7 +138,10 @@ pub(super) type Chunk = Result<bytes::Bytes, Infallible>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
+    use axum::response::{IntoResponse, Response};
     use axum::routing::get;
+    use futures_util::stream;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::sync::mpsc;
@@ -139,9 +162,23 @@ mod tests {
             self.accepted.fetch_add(1, Ordering::SeqCst);
             let router = Router::new()
                 .route("/", get(async || "hello"))
+                .route("/stream", get(renewing))
                 .route("/never", get(std::future::pending::<String>));
             Ok((io, router))
         }
+    }
+
+    /// Says something in each of [`LINES`] halves of [`SHORT`], and renews the lease with it.
+    async fn renewing(Extension(lease): Extension<Lease>) -> Response {
+        let lines = stream::unfold(0, move |said| {
+            let lease = lease.clone();
+            async move {
+                sleep(SHORT / 2).await;
+                lease.renew();
+                (said < LINES).then(|| (Chunk::Ok("line\n".into()), said + 1))
+            }
+        });
+        Body::from_stream(lines).into_response()
     }
 
     struct Server {
@@ -206,6 +243,7 @@ mod tests {
 
     const NEVER: &[u8] = b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n";
     const SHORT: Duration = Duration::from_millis(20);
+    const LINES: usize = 8;
 
     /// Reads to the end, which without the limit under test would not come.
     async fn is_closed(io: &mut DuplexStream) -> bool {
@@ -236,6 +274,25 @@ mod tests {
         let mut stuck = server.dial().await;
         stuck.write_all(NEVER).await.unwrap();
         assert!(is_closed(&mut stuck).await);
+    }
+
+    // Time passes only while everything waits, so that a loaded machine changes nothing.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_gets_through_outlives_the_lifetime_of_its_connection() {
+        let server = start(Limits {
+            lifetime: Some(SHORT),
+            drain: Duration::ZERO,
+            ..ROOMY
+        });
+        let mut client = server.dial().await;
+        client
+            .write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.matches("line\n").count(), LINES);
+        assert!(answer.ends_with("\r\n0\r\n\r\n"), "it was cut: {answer:?}");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod ledger;
 mod nodes;
+mod update;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub use ledger::{
     ExportedEntry, Imported, LEDGER_FORMAT, LedgerDocument, LedgerItem, LedgerList, LedgerValue,
 };
 pub use nodes::{NodeShape, Nodes, PathShape, ProviderShape, ServiceShape, Services};
+pub use update::{State, Update};
 
 /// A role this node has taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

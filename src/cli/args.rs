@@ -118,11 +118,14 @@ with --bg; otherwise this command is the daemon.")]
     /// The nodes of the network
     #[command(after_help = "Examples:
   warren nodes
-  warren nodes --json | jq '.nodes[] | select(.online) | .name'")]
-    Nodes,
+  warren nodes --json | jq '.nodes[] | select(.online) | .name'
+  warren nodes --watch
+  warren nodes --watch --json | jq -c 'select(.event == \"node\").node | [.name, .online]'")]
+    Nodes(NodesArgs),
     /// The services of the network, and who serves them
     #[command(after_help = "Examples:
   warren services
+  warren services --watch
   warren services --roles")]
     Services(ServicesArgs),
     /// Change the roles of the daemon
@@ -213,12 +216,23 @@ pub(crate) struct TokenInspectArgs {
     pub(crate) text: SecretText,
 }
 
+/// `nodes`.
+#[derive(Args, Debug)]
+pub(crate) struct NodesArgs {
+    /// Go on, and show each change as it happens; off a terminal as lines of JSON
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
 /// `services`.
 #[derive(Args, Debug)]
 pub(crate) struct ServicesArgs {
     /// The roles of the daemon instead
     #[arg(long)]
     pub(crate) roles: bool,
+    /// Go on, and show each change as it happens; off a terminal as lines of JSON
+    #[arg(long, conflicts_with = "roles")]
+    pub(crate) watch: bool,
 }
 
 /// `role`.

@@ -16,9 +16,10 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::timeout;
 use warren::Client;
-use warren::api::shapes::ServiceShape;
+use warren::api::client::Lines;
+use warren::api::shapes::{ProviderShape, ServiceShape, State, Update};
 use warren::mesh::keys::{Interval, Secret};
 use warren::mesh::token::Token;
 use zeroize::Zeroizing;
@@ -27,12 +28,11 @@ use super::args::DemoArgs;
 use super::fail::Failure;
 use super::output::Output;
 use super::signals::Signals;
+use super::watch;
 use children::{Member, Recipe};
 use screen::{Key, Row, Screen};
 use traffic::Traffic;
 
-/// How often the table is looked after.
-const REFRESH: Duration = Duration::from_millis(250);
 /// How long the services may take to show up before the demo goes on without them.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Requests that one press of `r` sends.
@@ -114,13 +114,14 @@ async fn play(
         .last()
         .ok_or_else(|| Failure::failed("demo", "no node was started"))?;
     let client = Client::connect(&gateway.data_dir).await?;
-    wait_for_services(&client, usize::from(args.nodes)).await?;
+    let mut service = Service::watch(&client).await?;
+    service.wait_for(usize::from(args.nodes)).await?;
     if output.json {
         return play_silently(members, federated, output).await;
     }
     Demo {
         members,
-        client,
+        service,
         traffic: Traffic::new(federated),
         screen: Screen::open(federated, output)?,
     }
@@ -153,27 +154,48 @@ async fn start(
     Ok(federated)
 }
 
-async fn wait_for_services(client: &Client, wanted: usize) -> Result<(), Failure> {
-    let all_ready = async {
-        loop {
-            let service = providers(client).await?;
-            let nodes = service.map(|service| service.nodes).unwrap_or_default();
-            if nodes.iter().filter(|n| n.online && n.ready).count() >= wanted {
-                return Ok(());
-            }
-            sleep(REFRESH / 5).await;
-        }
-    };
-    timeout(PATIENCE, all_ready).await.unwrap_or_else(|_| {
-        tracing::warn!("not every node offers its server yet");
-        Ok(())
-    })
+/// Who serves, as the federated address sees it.
+struct Service {
+    lines: Lines,
+    nodes: Vec<ProviderShape>,
 }
 
-async fn providers(client: &Client) -> Result<Option<ServiceShape>, Failure> {
-    let services = client.services().await?.services;
-    let ours = |service: &ServiceShape| service.service.as_str() == children::SERVICE;
-    Ok(services.into_iter().find(ours))
+impl Service {
+    async fn watch(client: &Client) -> Result<Self, Failure> {
+        Ok(Self {
+            lines: client.watch_services().await?,
+            nodes: Vec::new(),
+        })
+    }
+
+    /// Waits until something has changed. Dropping the future loses nothing.
+    async fn changed(&mut self) -> Result<(), Failure> {
+        let ours = |service: &ServiceShape| service.service.as_str() == children::SERVICE;
+        let update: Option<Update> = self.lines.next_as().await?;
+        match update.ok_or_else(watch::daemon_stopped)?.state {
+            State::Services(all) => {
+                let found = all.services.into_iter().find(ours);
+                self.nodes = found.map(|service| service.nodes).unwrap_or_default();
+            }
+            State::Service(service) if ours(&service) => self.nodes = service.nodes,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until that many nodes serve, but not for ever.
+    async fn wait_for(&mut self, wanted: usize) -> Result<(), Failure> {
+        let all_ready = async {
+            while self.nodes.iter().filter(|n| n.online && n.ready).count() < wanted {
+                self.changed().await?;
+            }
+            Ok(())
+        };
+        timeout(PATIENCE, all_ready).await.unwrap_or_else(|_| {
+            tracing::warn!("not every node offers its server yet");
+            Ok(())
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -211,22 +233,21 @@ async fn play_silently<'a>(
 
 struct Demo<'a> {
     members: &'a mut Vec<Member>,
-    client: Client,
+    service: Service,
     traffic: Traffic,
     screen: Screen,
 }
 
 impl Demo<'_> {
     async fn watch(mut self) -> Result<(), Failure> {
-        let mut ticks = interval(REFRESH);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let rows = self.rows().await?;
+            let rows = self.rows();
             self.screen.draw(&rows, &self.traffic.line())?;
             tokio::select! {
-                _ = ticks.tick() => {}
+                changed = self.service.changed() => changed?,
+                () = self.traffic.settled() => {}
                 key = self.screen.key() => match key {
-                    Key::Kill => self.kill_one(),
+                    Key::Kill => self.kill_one().await,
                     Key::Requests => self.traffic.send(BURST),
                     Key::Quit => return Ok(()),
                 },
@@ -235,9 +256,8 @@ impl Demo<'_> {
     }
 
     /// What the federated address knows of each node, and what we know of its process.
-    async fn rows(&mut self) -> Result<Vec<Row>, Failure> {
-        let service = providers(&self.client).await?;
-        let known = service.map(|service| service.nodes).unwrap_or_default();
+    fn rows(&mut self) -> Vec<Row> {
+        let known = &self.service.nodes;
         let gateway = self.members.len().saturating_sub(1);
         let rows = self.members.iter_mut().take(gateway).map(|member| {
             let provider = known.iter().find(|p| p.id.to_string() == member.node_id);
@@ -259,15 +279,15 @@ impl Demo<'_> {
         for (member, row) in self.members.iter_mut().zip(&rows) {
             member.served = row.served;
         }
-        Ok(rows)
+        rows
     }
 
     /// The last node that still serves: the first one is everybody's way in.
-    fn kill_one(&mut self) {
+    async fn kill_one(&mut self) {
         let gateway = self.members.len().saturating_sub(1);
         for member in self.members.iter_mut().take(gateway).rev() {
             if member.is_running() {
-                return member.kill();
+                return member.kill().await;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! `warren events`.
 
 use warren::Client;
+use warren::api::shapes::{State, Update};
 use warren::formats::timestamp::Timestamp;
 use warren::mesh::event::{Event, What};
 use warren::mesh::id::NodeId;
@@ -8,26 +9,23 @@ use warren::mesh::name::Name;
 
 use super::fail::Failure;
 use super::output::{Output, clean};
+use super::watch;
 
 /// Prints what happens until nobody reads, or the daemon stops.
 pub(crate) async fn run(client: &Client, output: Output) -> Result<(), Failure> {
-    let mut lines = client.events().await?;
-    while let Some(line) = lines.next().await? {
-        match output.json {
-            true => output.line(line)?,
-            false => output.line(describe(&line))?,
-        }
+    let lines = client.events().await?;
+    watch::lines(lines, describe, output).await
+}
+
+/// An event as people read it. A newer daemon may send kinds that this version does not know: they
+/// are shown as they are.
+pub(crate) fn describe(line: &str) -> String {
+    if let Ok(Update { at_ms, state }) = serde_json::from_str(line)
+        && let State::Lagged { missed } = state
+    {
+        let at = Timestamp(at_ms);
+        return format!("{at}  lagged        {missed} events were missed: this reader is too slow");
     }
-    Err(daemon_stopped())
-}
-
-/// A stream of events has no end of its own.
-pub(crate) fn daemon_stopped() -> Failure {
-    Failure::failed("stopped", "the daemon stopped")
-}
-
-/// A newer daemon may send kinds that this version does not know: they are shown as they are.
-fn describe(line: &str) -> String {
     let Ok(event) = serde_json::from_str::<Event>(line) else {
         return clean(line);
     };

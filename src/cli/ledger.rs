@@ -11,7 +11,8 @@ use warren::mesh::name::Bucket;
 
 use super::args::LedgerCommand;
 use super::fail::Failure;
-use super::output::{Output, clean, plain};
+use super::output::{Output, Table, clean, plain};
+use super::{events, watch};
 
 /// Longest export that is read back, in bytes.
 const MAX_IMPORT_BYTES: u64 = 256 * 1024 * 1024;
@@ -57,11 +58,11 @@ async fn ls(client: &Client, bucket: Option<&Bucket>, output: Output) -> Result<
             plain(&short(&entry.value)),
         ]
     });
-    output.table(
-        &["bucket", "key", "author", "value"],
-        rows.collect(),
-        "no entries",
-    )
+    output.table(Table {
+        header: &["bucket", "key", "author", "value"],
+        rows: rows.collect(),
+        empty: "no entries",
+    })
 }
 
 fn short(value: &ValueText) -> String {
@@ -125,33 +126,27 @@ async fn put(
 }
 
 async fn watch(client: &Client, bucket: Option<&Bucket>, output: Output) -> Result<(), Failure> {
-    let mut lines = client.watch_ledger(bucket).await?;
-    while let Some(line) = lines.next().await? {
-        match output.json {
-            true => output.line(line)?,
-            false => output.line(describe(&serde_json::from_str(&line)?))?,
-        }
-    }
-    Err(super::events::daemon_stopped())
+    let lines = client.watch_ledger(bucket).await?;
+    watch::lines(lines, describe, output).await
 }
 
-fn describe(event: &Event) -> String {
-    match &event.what {
-        What::Ledger {
+fn describe(line: &str) -> String {
+    match serde_json::from_str::<Event>(line).map(|event| event.what) {
+        Ok(What::Ledger {
             bucket,
             key,
             author,
             deleted,
             value,
             ..
-        } => {
+        }) => {
             let value = match (deleted, value) {
                 (true, _) | (_, None) => "removed".to_owned(),
-                (_, Some(value)) => format!("= {}", short(value)),
+                (_, Some(value)) => format!("= {}", short(&value)),
             };
             clean(&format!("{bucket} {key} {value}  ({})", author.short()))
         }
-        other => clean(&format!("{other:?}")),
+        _ => events::describe(line),
     }
 }
 

@@ -35,6 +35,8 @@ mod online;
 #[cfg(feature = "p2p")]
 mod ping;
 #[cfg(feature = "p2p")]
+mod redraw;
+#[cfg(feature = "p2p")]
 mod role;
 #[cfg(feature = "p2p")]
 mod services;
@@ -48,6 +50,8 @@ mod stop;
 mod supervisor;
 #[cfg(feature = "p2p")]
 mod up;
+#[cfg(feature = "p2p")]
+mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -33,7 +33,7 @@ async fn start(command: Command, config: &Config, output: Output) -> Result<u8, 
     let client = Client::connect(config.data_dir()?).await?;
     match command {
         Command::Status => status::run(&client, output).await,
-        Command::Nodes => nodes::run(&client, output).await,
+        Command::Nodes(args) => nodes::run(&client, &args, output).await,
         Command::Services(args) => services::run(&client, &args, output).await,
         Command::Role(command) => role::run(&client, &command, output).await,
         Command::Ledger(command) => ledger::run(&client, command, output).await,

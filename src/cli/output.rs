@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, Color, ContentArrangement, Table};
+use comfy_table::{Cell, Color, ContentArrangement};
 use serde::Serialize;
 
 use super::fail::Failure;
@@ -54,24 +54,33 @@ impl Output {
         Ok(out.flush()?)
     }
 
-    /// A table; `empty` is said instead of one without rows.
-    pub(crate) fn table(
-        &self,
-        header: &[&str],
-        rows: Vec<Vec<(String, Tone)>>,
-        empty: &str,
-    ) -> Result<(), Failure> {
-        match rows.is_empty() {
-            true => self.line(empty),
-            false => self.line(render(header, rows, io::stdout().is_terminal())),
+    /// A table.
+    pub(crate) fn table(&self, table: Table) -> Result<(), Failure> {
+        self.line(table.render(io::stdout().is_terminal()))
+    }
+}
+
+/// What a table shows.
+pub(crate) struct Table {
+    pub(crate) header: &'static [&'static str],
+    pub(crate) rows: Vec<Vec<(String, Tone)>>,
+    /// Said instead of a table without rows.
+    pub(crate) empty: &'static str,
+}
+
+impl Table {
+    /// As text, without a trailing line end. Columns are apart by spaces only, so that it can be
+    /// cut and grepped.
+    pub(crate) fn render(self, terminal: bool) -> String {
+        match self.rows.is_empty() {
+            true => self.empty.to_owned(),
+            false => render(self.header, self.rows, terminal),
         }
     }
 }
 
-/// A table as text, without a trailing line end. Columns are apart by spaces only, so that it
-/// can be cut and grepped.
-pub(crate) fn render(header: &[&str], rows: Vec<Vec<(String, Tone)>>, terminal: bool) -> String {
-    let mut table = Table::new();
+fn render(header: &[&str], rows: Vec<Vec<(String, Tone)>>, terminal: bool) -> String {
+    let mut table = comfy_table::Table::new();
     table.load_style(NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
     match colours(terminal) {

@@ -1,12 +1,16 @@
-//! `warren services`, and `services --roles`: the roles of the daemon.
+//! `warren services [--watch]`, and `services --roles`: the roles of the daemon.
+
+use std::collections::BTreeMap;
 
 use warren::Client;
-use warren::api::shapes::ProviderShape;
+use warren::api::shapes::{ProviderShape, ServiceShape, State};
+use warren::mesh::name::Bucket;
 
 use super::args::ServicesArgs;
 use super::daemon::role_line;
 use super::fail::Failure;
-use super::output::{Output, Tone, plain};
+use super::output::{Output, Table, Tone, plain};
+use super::watch::{self, Watched};
 
 /// Prints who serves what.
 pub(crate) async fn run(
@@ -17,11 +21,45 @@ pub(crate) async fn run(
     if args.roles {
         return roles(client, output).await;
     }
-    let services = client.services().await?;
-    if output.json {
-        return output.document(&services);
+    if args.watch {
+        let lines = client.watch_services().await?;
+        return watch::state(lines, ServiceList::default(), output).await;
     }
-    let rows = services.services.iter().flat_map(|service| {
+    let services = client.services().await?;
+    match output.json {
+        true => output.document(&services),
+        false => output.table(table(services.services.iter())),
+    }
+}
+
+/// The services as a watch has told them.
+#[derive(Default)]
+struct ServiceList(BTreeMap<Bucket, ServiceShape>);
+
+impl Watched for ServiceList {
+    fn take(&mut self, state: State) {
+        match state {
+            State::Services(all) => {
+                let named = all.services.into_iter();
+                self.0 = named.map(|one| (one.service.clone(), one)).collect();
+            }
+            State::Service(gone) if gone.nodes.is_empty() => {
+                self.0.remove(&gone.service);
+            }
+            State::Service(service) => {
+                self.0.insert(service.service.clone(), service);
+            }
+            _ => {}
+        }
+    }
+
+    fn table(&self) -> Table {
+        table(self.0.values())
+    }
+}
+
+fn table<'a>(services: impl Iterator<Item = &'a ServiceShape>) -> Table {
+    let rows = services.flat_map(|service| {
         service.nodes.iter().map(|node| {
             vec![
                 plain(&service.service),
@@ -34,20 +72,19 @@ pub(crate) async fn run(
             ]
         })
     });
-    let header = [
-        "service",
-        "node",
-        "id",
-        "state",
-        "in flight",
-        "served",
-        "target",
-    ];
-    output.table(
-        &header,
-        rows.collect(),
-        "no services; offer one with `warren expose NAME HOST:PORT`",
-    )
+    Table {
+        header: &[
+            "service",
+            "node",
+            "id",
+            "state",
+            "in flight",
+            "served",
+            "target",
+        ],
+        rows: rows.collect(),
+        empty: "no services; offer one with `warren expose NAME HOST:PORT`",
+    }
 }
 
 fn state(node: &ProviderShape) -> (String, Tone) {
@@ -68,5 +105,9 @@ async fn roles(client: &Client, output: Output) -> Result<(), Failure> {
         let kept = if role.kept { "kept" } else { "until it ends" };
         vec![plain(&role.id), plain(&role_line(role)), plain(&kept)]
     });
-    output.table(&["id", "role", "lives"], rows.collect(), "no roles")
+    output.table(Table {
+        header: &["id", "role", "lives"],
+        rows: rows.collect(),
+        empty: "no roles",
+    })
 }

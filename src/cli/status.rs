@@ -5,7 +5,7 @@ use warren::node::Status;
 
 use super::daemon::role_line;
 use super::fail::Failure;
-use super::output::{Output, clean, plain};
+use super::output::{Output, Table, clean, plain};
 
 /// Prints how the daemon is; problems come first.
 pub(crate) async fn run(client: &Client, output: Output) -> Result<(), Failure> {
@@ -79,11 +79,11 @@ fn print_usage(status: &Status, output: Output) -> Result<(), Failure> {
             plain(&usage.served),
         ]
     });
-    output.table(
-        &["service", "node", "in flight", "served"],
-        rows.collect(),
-        "",
-    )
+    output.table(Table {
+        header: &["service", "node", "in flight", "served"],
+        rows: rows.collect(),
+        empty: "",
+    })
 }
 
 /// Seconds as people say them: the two largest units.

@@ -129,6 +129,32 @@ impl ValueText {
 }
 
 impl What {
+    /// Every kind, as the field `event` has it.
+    pub const KINDS: [&str; 8] = [
+        "node_up",
+        "node_down",
+        "node_left",
+        "service_up",
+        "service_down",
+        "ledger",
+        "warning",
+        "resolved",
+    ];
+
+    /// The kind, as the field `event` has it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NodeUp { .. } => "node_up",
+            Self::NodeDown { .. } => "node_down",
+            Self::NodeLeft { .. } => "node_left",
+            Self::ServiceUp { .. } => "service_up",
+            Self::ServiceDown { .. } => "service_down",
+            Self::Ledger { .. } => "ledger",
+            Self::Warning { .. } => "warning",
+            Self::Resolved { .. } => "resolved",
+        }
+    }
+
     /// The event of a ledger change.
     pub fn ledger(entry: &Entry) -> Self {
         Self::Ledger {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
 
 use super::Node;
@@ -32,8 +32,16 @@ impl Control for Node {
         Node::view(self)
     }
 
+    fn watch(&self) -> watch::Receiver<Arc<View>> {
+        Node::watch(self)
+    }
+
     fn events(&self) -> broadcast::Receiver<Event> {
         Node::events(self)
+    }
+
+    fn watch_roles(&self) -> watch::Receiver<()> {
+        Node::watch_roles(self)
     }
 
     fn roles(&self) -> Vec<RoleInfo> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::tunnels::Outgoing;
 use super::{Node, NodeError, Phase};
 use crate::api::shapes::{RoleInfo, RoleKind, RoleSpec};
@@ -19,6 +21,7 @@ pub(super) struct Roles {
     taken: BTreeMap<u64, Role>,
     /// Services in the ledger, and whether they were announced as ready.
     announced: BTreeMap<Bucket, bool>,
+    changed: watch::Sender<()>,
 }
 
 struct Role {
@@ -44,6 +47,7 @@ impl Roles {
             next: highest + 1,
             taken: BTreeMap::new(),
             announced: BTreeMap::new(),
+            changed: watch::Sender::new(()),
         }
     }
 
@@ -51,6 +55,17 @@ impl Roles {
         let number = self.next;
         self.next += 1;
         number
+    }
+
+    fn insert(&mut self, number: u64, role: Role) {
+        self.taken.insert(number, role);
+        self.changed.send_replace(());
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Role> {
+        let role = self.taken.remove(&number);
+        self.changed.send_replace(());
+        role
     }
 
     pub(super) fn ingresses(&self) -> Vec<Arc<Ingress>> {
@@ -168,7 +183,7 @@ impl Node {
             let forgotten = self.inner.store.commit(vec![Change::ForgetRole(id)]).await;
             forgotten.map_err(|error| NodeError::new("store", error.to_string()))?;
         }
-        let role = self.lock_roles().taken.remove(&id);
+        let role = self.lock_roles().remove(id);
         match role.map(|role| role.kind) {
             Some(Kind::Expose { bucket, .. }) => {
                 self.inner.exposes.remove(&bucket);
@@ -334,8 +349,13 @@ impl Node {
         let ready = self.inner.exposes.readiness().borrow().clone();
         let role = Role { kept, kind };
         let info = role_info(number, &role, &ready);
-        self.lock_roles().taken.insert(number, role);
+        self.lock_roles().insert(number, role);
         info
+    }
+
+    /// Marked as changed whenever a role was taken or given up.
+    pub(super) fn watch_roles(&self) -> watch::Receiver<()> {
+        self.lock_roles().changed.subscribe()
     }
 
     fn refuse_when_leaving(&self) -> Result<(), NodeError> {

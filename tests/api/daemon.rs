@@ -23,9 +23,10 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct Daemon {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) node: Arc<FakeNode>,
-    http: std::net::SocketAddr,
+    pub(crate) http: std::net::SocketAddr,
     pub(crate) cancel: CancellationToken,
     pub(crate) admin: JoinHandle<()>,
+    pub(crate) http_server: JoinHandle<()>,
 }
 
 impl Daemon {
@@ -42,14 +43,10 @@ impl Daemon {
         let http = listener.local_addr().unwrap();
         let control: Arc<dyn Control> = node.clone();
         let hosts = vec!["mesh.test".to_owned()];
-        tokio::spawn(http::serve(
-            listener,
-            hosts,
-            control.clone(),
-            cancel.clone(),
-        ));
+        let http_server = http::serve(listener, hosts, control.clone(), cancel.clone());
         Self {
             admin: tokio::spawn(admin::serve(socket, control, cancel.clone())),
+            http_server: tokio::spawn(http_server),
             dir,
             node,
             http,

@@ -51,12 +51,14 @@ pub(crate) struct FakeNode {
     view: watch::Sender<Arc<View>>,
     state: Mutex<String>,
     roles: Mutex<BTreeMap<u64, RoleInfo>>,
+    roles_changed: watch::Sender<()>,
     next_role: Mutex<u64>,
     removed: watch::Sender<Vec<u64>>,
     gate: Arc<Gate<()>>,
     at_gate: watch::Sender<bool>,
     ledger: Mutex<Vec<Entry>>,
     imports: Mutex<usize>,
+    served: Mutex<u64>,
     stops: Mutex<Vec<Stop>>,
 }
 
@@ -68,12 +70,14 @@ impl Default for FakeNode {
             view: watch::channel(Arc::new(view())).0,
             state: Mutex::new("running".into()),
             roles: Mutex::default(),
+            roles_changed: watch::Sender::new(()),
             next_role: Mutex::new(1),
             removed: watch::channel(Vec::new()).0,
             gate: Arc::default(),
             at_gate: watch::channel(false).0,
             ledger: Mutex::default(),
             imports: Mutex::default(),
+            served: Mutex::new(40),
             stops: Mutex::default(),
         }
     }
@@ -133,6 +137,28 @@ impl FakeNode {
         *self.state.lock().unwrap() = state.into();
     }
 
+    /// Changes the mesh.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            view.version += 1;
+            change(view);
+        });
+    }
+
+    /// Node `n` answers from now on, or no longer.
+    pub(crate) fn set_online(&self, n: u8, online: bool) {
+        self.change(|view| {
+            let node = view.nodes.get_mut(&id(n)).unwrap();
+            (node.online, node.stale) = (online, !online);
+        });
+    }
+
+    /// Counts a request of `lab_federated` at node 1.
+    pub(crate) fn serve_one(&self) {
+        *self.served.lock().unwrap() += 1;
+    }
+
     pub(crate) fn stops(&self) -> Vec<Stop> {
         self.stops.lock().unwrap().clone()
     }
@@ -188,6 +214,7 @@ impl FakeNode {
         };
         *next += 1;
         self.roles.lock().unwrap().insert(role.id, role.clone());
+        self.roles_changed.send_replace(());
         Ok(role)
     }
 
@@ -237,8 +264,16 @@ impl Control for FakeNode {
         self.view.borrow().clone()
     }
 
+    fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    fn watch_roles(&self) -> watch::Receiver<()> {
+        self.roles_changed.subscribe()
     }
 
     fn roles(&self) -> Vec<RoleInfo> {
@@ -250,7 +285,7 @@ impl Control for FakeNode {
             service: "lab_federated".parse().unwrap(),
             node: id(1),
             in_flight: 2,
-            served: 40,
+            served: *self.served.lock().unwrap(),
         }]
     }
 
@@ -289,6 +324,7 @@ impl Control for FakeNode {
         Box::pin(async move {
             let removed = self.roles.lock().unwrap().remove(&id);
             removed.ok_or_else(|| NodeError::new("not_found", format!("there is no role {id}")))?;
+            self.roles_changed.send_replace(());
             self.removed.send_modify(|removed| removed.push(id));
             Ok(())
         })

@@ -5,6 +5,7 @@
 
 mod admin;
 mod daemon;
+mod events;
 mod fake;
 mod http;
 mod roles;

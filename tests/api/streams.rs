@@ -6,6 +6,7 @@ use warren::ClientError;
 use warren::mesh::event::{Event, What};
 
 use crate::daemon::{DEADLINE, Daemon};
+use crate::shapes::assert_schema;
 
 fn warning(n: u64) -> Event {
     Event {
@@ -63,7 +64,9 @@ async fn a_reader_that_is_too_slow_is_told() {
         daemon.node.events.send(warning(n)).unwrap();
     }
     let first = events.next_as::<Value>().await.unwrap().unwrap();
-    assert_eq!(first["code"], "lagged", "{first}");
+    assert_eq!(first["event"], "lagged", "{first}");
+    assert!(first["missed"].as_u64().unwrap() > 0, "{first}");
+    assert_schema("events", &first);
 }
 
 #[tokio::test]

@@ -99,6 +99,37 @@ fn documents_have_the_fields_that_scripts_rely_on() {
 }
 
 #[test]
+fn a_watch_of_nodes_sees_one_come_and_go() {
+    let mesh = Mesh::new();
+    let first = mesh.node("n0").http().start();
+    let mut watch = first.running(&["nodes", "--watch", "--json"]);
+    watch.find(|line| line["event"] == "nodes");
+    let mut stream = TcpStream::connect(first.http()).unwrap();
+    let request = "GET /api/v1/events?kind=nodes HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+
+    let mut second = mesh.node("n1").connect(&first).start();
+    let id = second.id.clone();
+    let is =
+        |line: &Value, online: bool| line["node"]["id"] == id && line["node"]["online"] == online;
+    watch.find(|line| is(line, true));
+    second.kill();
+    watch.find(|line| is(line, false));
+
+    // A client that streams, and has not read anything yet, does not hold the daemon.
+    let mut first = first;
+    first.signal(Signal::TERM);
+    assert_eq!(first.wait().code(), Some(0));
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(
+        text.contains("event: nodes\n") && text.contains("event: node\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("\r\n0\r\n\r\n"), "ended, not cut: {text}");
+}
+
+#[test]
 fn what_is_watched_appears_when_it_happens() {
     let mesh = Mesh::new();
     let first = mesh.node("n0").start();

@@ -155,6 +155,17 @@ fn documents_of_running_daemons_keep_to_their_schemas() {
 }
 
 #[test]
+fn a_node_and_a_service_look_the_same_in_a_list_and_in_a_stream() {
+    let part = |name: &str, part: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schema/{name}.schema.json"));
+        let schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        schema["$defs"][part].clone()
+    };
+    assert_eq!(part("events", "node"), part("nodes", "node"));
+    assert_eq!(part("events", "provider"), part("services", "provider"));
+}
+
+#[test]
 fn every_kind_of_event_is_in_the_schema() {
     let id = "23cctc7cq5ud6djc75ms5pvobszwvfo5sfymuqxydxla2het5gtq";
     for event in [

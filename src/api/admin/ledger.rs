@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::Admin;
-use super::input::{Asked, MAX_IMPORT_BYTES, Raw, parse, read_body};
+use crate::api::input::{Asked, MAX_IMPORT_BYTES, Raw, parse, read_body};
 use crate::api::refusal::Refusal;
 use crate::api::shapes::{
     Imported, LedgerDocument, LedgerItem, LedgerList, LedgerValue, NodeError,

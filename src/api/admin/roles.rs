@@ -8,16 +8,17 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use tokio::sync::watch;
 use tokio::time::{Interval, interval};
 
 use super::Admin;
-use super::input::Input;
 use super::stream::{self, Line, Source, line};
 use crate::api::Control;
+use crate::api::input::Input;
 use crate::api::refusal::Refusal;
 use crate::api::shapes::{HoldLine, NodeError, RoleInfo, RoleRequest, RoleSpec};
 
-/// How often a held role is looked at, and its holder told that the daemon lives.
+/// How often the holder of a role is told that the daemon lives.
 const HOLD_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(super) async fn add(
@@ -64,9 +65,13 @@ async fn take(control: &dyn Control, spec: RoleSpec, keep: bool) -> Result<RoleI
 }
 
 fn hold_open(admin: &Admin, info: &RoleInfo, guard: HeldGuard) -> Response {
+    let mut changed = admin.control.watch_roles();
+    // It may have been removed already.
+    changed.mark_changed();
     let hold = Hold {
         admin: admin.clone(),
         guard,
+        changed,
         ticks: interval(HOLD_INTERVAL),
     };
     stream::response(line(info), hold)
@@ -75,27 +80,32 @@ fn hold_open(admin: &Admin, info: &RoleInfo, guard: HeldGuard) -> Response {
 struct Hold {
     admin: Admin,
     guard: HeldGuard,
+    changed: watch::Receiver<()>,
     ticks: Interval,
 }
 
 impl Source for Hold {
     async fn next(&mut self) -> Line {
-        tokio::select! {
-            () = self.admin.ending.cancelled() => {
+        loop {
+            let end = tokio::select! {
                 // The node ends its roles itself, in its own order.
-                self.guard.armed = false;
-                Line::Last(line(&HoldLine::Stopping))
-            }
-            _ = self.ticks.tick() => {
-                let id = self.guard.id;
-                if self.admin.control.roles().iter().any(|role| role.id == id) {
-                    Line::Alive
-                } else {
-                    self.guard.armed = false;
-                    Line::Last(line(&HoldLine::Removed))
-                }
-            }
+                () = self.admin.ending.cancelled() => HoldLine::Stopping,
+                _ = self.ticks.tick() => return Line::Alive,
+                Ok(()) = self.changed.changed() => match self.is_held() {
+                    true => continue,
+                    false => HoldLine::Removed,
+                },
+            };
+            self.guard.armed = false;
+            return Line::Last(line(&end));
         }
+    }
+}
+
+impl Hold {
+    fn is_held(&self) -> bool {
+        let roles = self.admin.control.roles();
+        roles.iter().any(|role| role.id == self.guard.id)
     }
 }
 

@@ -11,16 +11,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::header;
 use serde::Serialize;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::time::{Interval, interval};
 
 use super::Admin;
-use super::input::Asked;
 use super::ledger::BucketQuery;
+use crate::api::feed::{Feed, KindQuery, Next, Wanted};
+use crate::api::input::Asked;
 use crate::api::refusal::Refusal;
 use crate::api::serve::Chunk;
-use crate::mesh::event::{Event, What};
-use crate::mesh::name::Bucket;
 
 /// How often a quiet stream shows that it is alive.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -71,82 +68,34 @@ pub(super) fn response<S: Source>(first: Bytes, source: S) -> Response {
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
-/// Everything that happens.
-pub(super) async fn events(State(admin): State<Admin>) -> Response {
-    watch(admin, Only::Everything)
+/// What `?kind=` names; without it, everything that happens.
+pub(super) async fn events(
+    State(admin): State<Admin>,
+    Asked(asked): Asked<KindQuery>,
+) -> Result<Response, Refusal> {
+    Ok(watch(admin, asked.wanted(Wanted::every_event())?))
 }
 
 /// Changes of the ledger.
 pub(super) async fn ledger(
     State(admin): State<Admin>,
     Asked(asked): Asked<BucketQuery>,
-) -> Result<Response, Refusal> {
-    Ok(watch(admin, Only::Ledger(asked.bucket)))
+) -> Response {
+    watch(admin, Wanted::ledger(asked.bucket))
 }
 
-fn watch(admin: Admin, only: Only) -> Response {
-    // Subscribed before the first line is sent: what it promises holds.
-    let watch = Watch {
-        events: admin.control.events(),
-        admin,
-        only,
-        ticks: interval(ALIVE_INTERVAL),
-    };
-    response(Bytes::from_static(WATCHING), watch)
+fn watch(admin: Admin, wanted: Wanted) -> Response {
+    // Made before the first line is sent: what it promises holds.
+    let feed = Feed::new(admin.control, admin.ending, wanted, ALIVE_INTERVAL);
+    response(Bytes::from_static(WATCHING), feed)
 }
 
-/// Which events are wanted.
-enum Only {
-    Everything,
-    Ledger(Option<Bucket>),
-}
-
-impl Only {
-    fn wants(&self, event: &Event) -> bool {
-        match (self, &event.what) {
-            (Self::Everything, _) => true,
-            (Self::Ledger(wanted), What::Ledger { bucket, .. }) => {
-                wanted.as_ref().is_none_or(|wanted| wanted == bucket)
-            }
-            (Self::Ledger(_), _) => false,
-        }
-    }
-}
-
-struct Watch {
-    admin: Admin,
-    events: Receiver<Event>,
-    only: Only,
-    ticks: Interval,
-}
-
-impl Source for Watch {
+impl Source for Feed {
     async fn next(&mut self) -> Line {
-        loop {
-            let received = tokio::select! {
-                () = self.admin.ending.cancelled() => return Line::End,
-                _ = self.ticks.tick() => return Line::Alive,
-                received = self.events.recv() => received,
-            };
-            match received {
-                Ok(event) if self.only.wants(&event) => return Line::Json(line(&event)),
-                Ok(_) => {}
-                Err(RecvError::Lagged(lost)) => return Line::Json(line(&self.lagged(lost))),
-                Err(RecvError::Closed) => return Line::End,
-            }
-        }
-    }
-}
-
-impl Watch {
-    /// A reader that is too slow is told so: silence would look like completeness.
-    fn lagged(&self, lost: u64) -> Event {
-        Event {
-            at_ms: self.admin.control.now().unix_ms,
-            what: What::Warning {
-                code: "lagged".into(),
-                message: format!("{lost} events were lost: this reader is too slow"),
-            },
+        match Feed::next(self).await {
+            Next::Told(told) => Line::Json(line(&told)),
+            Next::Alive => Line::Alive,
+            Next::End => Line::End,
         }
     }
 }

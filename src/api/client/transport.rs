@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::clock;
 
@@ -143,9 +143,9 @@ pub(super) async fn check(data_dir: &Path) -> Result<(), ClientError> {
     read_cookie(data_dir).await.map(drop)
 }
 
-/// Waits until nobody accepts on the socket, at most `limit`.
-pub(super) async fn wait_gone(data_dir: &Path, limit: Duration) -> bool {
-    let end = clock::deadline(limit);
+/// Waits until nobody accepts on the socket, at most until `end`. Looks again and again: nothing
+/// tells of the end of a socket.
+pub(super) async fn wait_gone(data_dir: &Path, end: Instant) -> bool {
     while UnixStream::connect(data_dir.join(SOCKET_NAME))
         .await
         .is_ok()

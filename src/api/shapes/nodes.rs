@@ -56,7 +56,7 @@ pub struct NodeShape {
 }
 
 impl NodeShape {
-    fn of(node: &NodeView, now_ms: u64) -> Self {
+    pub(in crate::api) fn of(node: &NodeView, now_ms: u64) -> Self {
         Self {
             id: node.id,
             name: node.name.clone(),

@@ -172,10 +172,10 @@ impl Member {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// SIGKILL: no goodbye.
-    pub(super) fn kill(&mut self) {
+    /// SIGKILL: no goodbye. Returns when it is gone.
+    pub(super) async fn kill(&mut self) {
         // It may have ended this very moment.
-        let _ = self.child.start_kill();
+        let _ = self.child.kill().await;
     }
 }
 

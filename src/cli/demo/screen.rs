@@ -1,17 +1,18 @@
 //! What the demo shows: a table redrawn in place on a terminal, lines of what changed elsewhere.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use crossterm::{cursor, queue, terminal};
+use crossterm::terminal;
 use tokio::sync::mpsc;
 
 use crate::cli::fail::Failure;
-use crate::cli::output::{Output, Tone, plain, render};
+use crate::cli::output::{Output, Table, Tone, plain};
+use crate::cli::redraw::Redraw;
 
 /// How long the thread that reads keys may take to notice the end.
 const KEY_POLL: Duration = Duration::from_millis(100);
@@ -98,7 +99,7 @@ impl Screen {
 pub(super) struct Terminal {
     keys: mpsc::UnboundedReceiver<Key>,
     ended: Arc<AtomicBool>,
-    drawn: u16,
+    place: Redraw,
 }
 
 impl Terminal {
@@ -111,24 +112,12 @@ impl Terminal {
         Ok(Self {
             keys,
             ended,
-            drawn: 0,
+            place: Redraw::default(),
         })
     }
 
     fn draw(&mut self, rows: &[Row], traffic: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if self.drawn > 0 {
-            queue!(out, cursor::MoveToPreviousLine(self.drawn))?;
-        }
-        queue!(out, terminal::Clear(terminal::ClearType::FromCursorDown))?;
-        let text = format!("{}\n\n{traffic}", table(rows));
-        self.drawn = 0;
-        for line in text.lines() {
-            // Raw mode does not return the carriage by itself.
-            write!(out, "{line}\r\n")?;
-            self.drawn += 1;
-        }
-        out.flush()
+        self.place.draw(&format!("{}\n\n{traffic}", table(rows)))
     }
 }
 
@@ -154,11 +143,12 @@ fn table(rows: &[Row]) -> String {
             plain(&row.served),
         ]
     });
-    render(
-        &["node", "state", "in flight", "served"],
-        rows.collect(),
-        true,
-    )
+    let table = Table {
+        header: &["node", "state", "in flight", "served"],
+        rows: rows.collect(),
+        empty: "",
+    };
+    table.render(true)
 }
 
 fn read_keys(tell: &mpsc::UnboundedSender<Key>, ended: &AtomicBool) {

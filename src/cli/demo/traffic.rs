@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 const BODY: &str = r#"{"model":"warren-demo","messages":[{"role":"user","content":"hello"}]}"#;
 
@@ -39,13 +39,26 @@ impl Traffic {
         }
     }
 
+    /// Waits until something has become of a request; for ever while none is on the way. Dropping
+    /// the future loses nothing.
+    pub(super) async fn settled(&mut self) {
+        match self.on_the_way.join_next().await {
+            Some(done) => self.count(done),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn count(&mut self, done: Result<bool, JoinError>) {
+        match done {
+            Ok(true) => self.answered += 1,
+            _ => self.failed += 1,
+        }
+    }
+
     /// How it went so far, for people.
     pub(super) fn line(&mut self) -> String {
         while let Some(done) = self.on_the_way.try_join_next() {
-            match done {
-                Ok(true) => self.answered += 1,
-                _ => self.failed += 1,
-            }
+            self.count(done);
         }
         let waiting = self.on_the_way.len();
         format!(
