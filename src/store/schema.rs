@@ -15,8 +15,8 @@ use redb::{
 use super::disk::{refuse_non_file, remove_file, sync_dir};
 use super::lock::describe_holder;
 use super::tables::{
-    META_BOOT, META_SCHEMA, RowError, Table, damage, number, read_count, read_entry, read_knock,
-    read_number, read_peer, read_role,
+    META_BOOT, META_PROBE, META_SCHEMA, RowError, Table, damage, number, read_count, read_entry,
+    read_knock, read_number, read_peer, read_role,
 };
 use super::{Loaded, StoreError};
 
@@ -226,8 +226,11 @@ fn begin_boot(db: &Database, path: &Path, now_unix_ms: u64) -> Result<u64, Store
     let boot = stored.saturating_add(1).max(now_unix_ms);
     let write = || -> Result<(), redb::Error> {
         let txn = db.begin_write()?;
-        txn.open_table(Table::Meta.definition())?
-            .insert(META_BOOT, number(boot).as_slice())?;
+        let mut meta = txn.open_table(Table::Meta.definition())?;
+        meta.insert(META_BOOT, number(boot).as_slice())?;
+        // A crash while the disk was tested left it.
+        meta.remove(META_PROBE)?;
+        drop(meta);
         Ok(txn.commit()?)
     };
     match write() {

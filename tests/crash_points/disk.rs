@@ -26,12 +26,16 @@ pub(crate) struct Disk(Arc<Mutex<State>>);
 struct State {
     now: Vec<u8>,
     ops: Vec<Op>,
+    /// Takes no more writes.
+    full: bool,
 }
 
 impl Disk {
     pub(crate) fn new(image: Vec<u8>) -> Self {
-        let ops = Vec::new();
-        Self(Arc::new(Mutex::new(State { now: image, ops })))
+        Self(Arc::new(Mutex::new(State {
+            now: image,
+            ..State::default()
+        })))
     }
 
     /// What is on it.
@@ -47,6 +51,11 @@ impl Disk {
     /// All of them, in order.
     pub(crate) fn ops(&self) -> Vec<Op> {
         self.state().ops.clone()
+    }
+
+    /// Whether writes are refused from now on.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.state().full = full;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,6 +90,9 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.state();
+        if state.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         write(&mut state.now, usize::try_from(offset).unwrap(), data);
         state.ops.push(Op::Write(offset, data.to_vec()));
         Ok(())

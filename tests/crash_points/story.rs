@@ -144,6 +144,14 @@ impl<'a> Session<'a> {
         self.acknowledged();
     }
 
+    /// Asks for a commit that finds the disk full, and makes room again.
+    fn refused(&mut self, changes: Vec<Change>) {
+        self.disk.set_full(true);
+        let done = self.runtime.block_on(self.store.commit(changes));
+        assert!(done.is_err(), "it was written to a full disk");
+        self.disk.set_full(false);
+    }
+
     /// Leaves changes for the next transaction, each being a step.
     pub(crate) fn later(&mut self, changes: Vec<Change>) {
         for change in changes {
@@ -195,6 +203,8 @@ pub(crate) fn tell(runtime: &Runtime) -> Recording {
     let mut third = Session::open(runtime, &disk, UNIX_MS + 1_000).unwrap();
     third.later(vec![count(2, 1)]);
     third.commit(vec![vec![Change::ForgetNetwork, count(2, 4)]]);
+    // The store opens its database again, tries the disk, and only then goes on.
+    third.refused(vec![put(1, "refused", 8, 5_000), knock(9, 5)]);
     third.commit(vec![import(8, 6, 900)]);
     steps.extend(third.close());
     let ops = disk.ops();
