@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use redb::StorageBackend;
 use tokio::sync::watch;
 
 use crate::mesh::entry::{Entry, Slot};
@@ -135,28 +136,47 @@ impl Drop for Handle {
 }
 
 impl Store {
-    /// Makes `dir` if it is missing (0700), locks it, opens or makes its database, migrates it,
-    /// begins a new boot, and reads everything. Blocks; a database that was not closed is
-    /// checked and repaired first, which reads all of it.
+    /// Makes `dir` if it is missing (0700), locks it, makes its database if there is none, and
+    /// goes on as [`Store::open_on`]. Blocks.
     ///
     /// # Errors
     /// Names the file or the daemon in the way; nothing stays locked.
     pub fn open(dir: &Path, now_unix_ms: u64) -> Result<(Self, Loaded), StoreError> {
         let lock = DirLock::take(dir, now_unix_ms)?;
-        let database = schema::open_or_create(dir)?;
+        schema::make_if_missing(dir)?;
         let path = dir.join(DATABASE_FILE);
-        let loaded = schema::load(&database, &path, now_unix_ms)?;
+        let file = path.clone();
+        let (store, loaded) = Self::open_on(&path, move || schema::file(&file), now_unix_ms)?;
+        store.0.shared.hold(lock);
+        Ok((store, loaded))
+    }
+
+    /// Opens the database that `storage` gives, migrates it, begins a new boot, and reads
+    /// everything. Blocks; a database that was not closed is checked and repaired first, which
+    /// reads all of it. `storage` is called again after a failure of the disk; errors call the
+    /// database `path`.
+    ///
+    /// # Errors
+    /// What is wrong with the storage or with the database in it.
+    pub fn open_on<S: StorageBackend>(
+        path: &Path,
+        mut storage: impl FnMut() -> Result<S, StoreError> + Send + 'static,
+        now_unix_ms: u64,
+    ) -> Result<(Self, Loaded), StoreError> {
+        let database = schema::open(path, storage()?)?;
+        schema::migrate(&database, path, schema::MIGRATIONS)?;
+        let loaded = schema::load(&database, path, now_unix_ms)?;
         for row in &loaded.damaged {
             tracing::warn!(%row, "a row of the database is damaged and was left out");
         }
-        let reopen = Box::new(move || schema::open(&path));
-        let store = Self::start(Some(lock), database, &loaded, reopen, Pace::default())
-            .map_err(|error| StoreError::path("start the writer of", dir, &error))?;
+        let name = path.to_owned();
+        let reopen = Box::new(move || schema::open(&name, storage()?));
+        let store = Self::start(database, &loaded, reopen, Pace::default())
+            .map_err(|error| StoreError::path("start the writer of", path, &error))?;
         Ok((store, loaded))
     }
 
     fn start(
-        lock: Option<DirLock>,
         database: redb::Database,
         loaded: &Loaded,
         reopen: Opener,
@@ -166,7 +186,7 @@ impl Store {
         let totals: BTreeMap<Vec<u8>, u64> = counts
             .map(|(bucket, node, count)| (tables::count_key(bucket, node).1, *count))
             .collect();
-        let shared = Arc::new(Shared::new(lock));
+        let shared = Arc::new(Shared::new());
         Writer::spawn(Arc::clone(&shared), database, totals, reopen, pace)?;
         Ok(Self(Arc::new(Handle { shared })))
     }

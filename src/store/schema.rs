@@ -1,21 +1,22 @@
 //! The database file: opened or made, brought to the current schema, read.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableError,
-    WriteTransaction,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageBackend, TableError, WriteTransaction,
 };
 
 use super::disk::{refuse_non_file, remove_file, sync_dir};
 use super::lock::describe_holder;
 use super::tables::{
-    META_BOOT, META_SCHEMA, RowError, Table, damage, number, read_count, read_entry, read_knock,
-    read_number, read_peer, read_role,
+    META_BOOT, META_PROBE, META_SCHEMA, RowError, Table, damage, number, read_count, read_entry,
+    read_knock, read_number, read_peer, read_role,
 };
 use super::{Loaded, StoreError};
 
@@ -38,14 +39,12 @@ fn first_tables(txn: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Opens `dir`'s database, or makes one, in the current schema.
-pub(super) fn open_or_create(dir: &Path) -> Result<Database, StoreError> {
+/// Makes `dir`'s database, in the current schema, if it has none.
+pub(super) fn make_if_missing(dir: &Path) -> Result<(), StoreError> {
     let path = dir.join(DATABASE_FILE);
     refuse_non_file(&path)?;
     if path.exists() {
-        let db = open(&path)?;
-        guarded(&path, || migrate(&db, &path, MIGRATIONS))?;
-        return Ok(db);
+        return Ok(());
     }
     // Made under another name: a crash half way must not leave a file that looks damaged.
     let unfinished = dir.join(format!("{DATABASE_FILE}.new"));
@@ -57,35 +56,42 @@ pub(super) fn open_or_create(dir: &Path) -> Result<Database, StoreError> {
         .mode(0o600)
         .open(&unfinished)
         .map_err(|error| StoreError::path("create", &unfinished, &error))?;
-    let db = guarded(&unfinished, || build(&unfinished, file))?;
-    guarded(&unfinished, || migrate(&db, &unfinished, MIGRATIONS))?;
+    let file = FileBackend::new(file).map_err(|error| open_error(&unfinished, error))?;
+    migrate(&build(&unfinished, file)?, &unfinished, MIGRATIONS)?;
     std::fs::rename(&unfinished, &path)
         .and_then(|()| sync_dir(dir))
-        .map_err(|error| StoreError::path("create", &path, &error))?;
-    Ok(db)
+        .map_err(|error| StoreError::path("create", &path, &error))
 }
 
-/// Opens a database that exists.
-pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
+/// The file of a database that exists.
+pub(super) fn file(path: &Path) -> Result<FileBackend, StoreError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(path)
         .map_err(|error| StoreError::path("open", path, &error))?;
-    let len = file
-        .metadata()
-        .map_err(|error| StoreError::path("read", path, &error))?
-        .len();
+    FileBackend::new(file).map_err(|error| open_error(path, error))
+}
+
+/// Opens a database that exists.
+pub(super) fn open(path: &Path, storage: impl StorageBackend) -> Result<Database, StoreError> {
+    let len = storage
+        .len()
+        .map_err(|error| StoreError::path("read", path, &error))?;
     if len == 0 {
         // redb would take it for a new one; but then it would not be there.
         return Err(damaged(path, "it is empty"));
     }
-    guarded(path, || build(path, file))
+    build(path, storage)
 }
 
-fn build(path: &Path, file: File) -> Result<Database, StoreError> {
-    let opened = Builder::new().set_cache_size(CACHE_BYTES).create_file(file);
-    opened.map_err(|error| open_error(path, error))
+fn build(path: &Path, storage: impl StorageBackend) -> Result<Database, StoreError> {
+    guarded(path, || {
+        Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(storage)
+            .map_err(|error| open_error(path, error))
+    })
 }
 
 /// Runs what reads a file that may be damaged: redb asserts where it should answer.
@@ -134,6 +140,10 @@ pub(super) fn migrate(
     path: &Path,
     migrations: &[Migration],
 ) -> Result<(), StoreError> {
+    guarded(path, || take_steps(db, path, migrations))
+}
+
+fn take_steps(db: &Database, path: &Path, migrations: &[Migration]) -> Result<(), StoreError> {
     let failed = |error| read_error(path, error);
     let known = migrations.len() as u64;
     let found = schema(db, path)?;
@@ -216,8 +226,11 @@ fn begin_boot(db: &Database, path: &Path, now_unix_ms: u64) -> Result<u64, Store
     let boot = stored.saturating_add(1).max(now_unix_ms);
     let write = || -> Result<(), redb::Error> {
         let txn = db.begin_write()?;
-        txn.open_table(Table::Meta.definition())?
-            .insert(META_BOOT, number(boot).as_slice())?;
+        let mut meta = txn.open_table(Table::Meta.definition())?;
+        meta.insert(META_BOOT, number(boot).as_slice())?;
+        // A crash while the disk was tested left it.
+        meta.remove(META_PROBE)?;
+        drop(meta);
         Ok(txn.commit()?)
     };
     match write() {

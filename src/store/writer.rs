@@ -93,14 +93,19 @@ impl Queue {
 }
 
 impl Shared {
-    pub(super) fn new(lock: Option<DirLock>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             queue: Mutex::default(),
             wake: Condvar::new(),
             health: watch::Sender::new(Health::Healthy),
             transactions: AtomicU64::new(0),
-            lock: Mutex::new(lock),
+            lock: Mutex::new(None),
         }
+    }
+
+    /// Keeps the directory locked until the thread has closed the database.
+    pub(super) fn hold(&self, lock: DirLock) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
     }
 
     pub(super) fn health(&self) -> watch::Receiver<Health> {

@@ -110,7 +110,7 @@ impl Disk {
         schema::migrate(&database, path, schema::MIGRATIONS).unwrap();
         let loaded = schema::load(&database, path, 0).unwrap();
         let disk = self.clone();
-        Store::start(None, database, &loaded, Box::new(move || disk.open()), pace).unwrap()
+        Store::start(database, &loaded, Box::new(move || disk.open()), pace).unwrap()
     }
 }
 
