@@ -150,6 +150,7 @@ impl FakeNode {
     pub(crate) fn set_online(&self, n: u8, online: bool) {
         self.change(|view| {
             let node = view.nodes.get_mut(&id(n)).unwrap();
+            let node = Arc::make_mut(node);
             (node.online, node.stale) = (online, !online);
         });
     }

@@ -15,7 +15,7 @@ const RTT_PART: f64 = 0.25;
 const RTT_MS: f64 = 1.0;
 
 /// Nodes as they were last told.
-pub(super) struct NodesTold(BTreeMap<NodeId, NodeView>);
+pub(super) struct NodesTold(BTreeMap<NodeId, Arc<NodeView>>);
 
 impl NodesTold {
     /// Begins with every node of `view`.
@@ -30,7 +30,9 @@ impl NodesTold {
         let removed = self.0.extract_if(.., |id, _| !is_listed(id));
         let mut changes: Vec<_> = removed.map(|(id, _)| State::NodeRemoved { id }).collect();
         for (id, node) in &view.nodes {
-            if self.0.get(id).is_some_and(|told| !is_news(told, node)) {
+            // What did not change is shared between views: most nodes cost one comparison.
+            let same = |told: &Arc<NodeView>| Arc::ptr_eq(told, node) || !is_news(told, node);
+            if self.0.get(id).is_some_and(same) {
                 continue;
             }
             self.0.insert(*id, node.clone());
@@ -143,7 +145,7 @@ mod tests {
 
     fn view(nodes: &[NodeView]) -> View {
         let mut view = View::new(id(1));
-        view.nodes = nodes.iter().map(|node| (node.id, node.clone())).collect();
+        view.nodes = nodes.iter().map(|node| (node.id, Arc::new(node.clone()))).collect();
         view
     }
 
@@ -193,7 +195,7 @@ mod tests {
         };
         let chat: Bucket = "chat".parse().unwrap();
         let mut served = view(&[node(1)]);
-        served.services.insert(chat.clone(), vec![provider]);
+        served.services.insert(chat.clone(), vec![provider].into());
         let (served, empty) = (Arc::new(served), Arc::new(view(&[node(1)])));
         let (mut told, _) = ServicesTold::begin(Arc::clone(&empty), Vec::new());
 
