@@ -161,7 +161,7 @@ impl Pair {
         let value = Some(b"new".to_vec());
         let drafted = self.brains[0].draft(now, bucket, key.to_owned(), value);
         let entry = drafted.map_err(|error| error.to_string())?;
-        self.brains[0].apply_own(now, &mut self.rng, entry.clone());
+        self.brains[0].apply_own(now, entry.clone());
         Ok(entry)
     }
 }

@@ -234,7 +234,8 @@ fn second_life(store: &mut Session<'_>) {
     store.commit(vec![vec![removed(1, "own", 5), put(1, "a", 6, 9_000)]]);
     // Greater than the file: it grows.
     store.commit(vec![import(6, 12, 30_000)]);
-    let evicted = (0..8).map(|n| Change::DropEntry(entry(2, &format!("i{n}"), 0, Some(0)).slot));
+    let evicted =
+        (0..8).map(|n| Change::DropEntry(entry(2, &format!("i{n}"), 0, Some(0)).slot.clone()));
     store.commit(vec![evicted.collect()]);
     store.commit(vec![
         vec![Change::ForgetKnocksBefore(8), Change::ForgetRole(1)],

@@ -145,7 +145,10 @@ mod tests {
 
     fn view(nodes: &[NodeView]) -> View {
         let mut view = View::new(id(1));
-        view.nodes = nodes.iter().map(|node| (node.id, Arc::new(node.clone()))).collect();
+        view.nodes = nodes
+            .iter()
+            .map(|node| (node.id, Arc::new(node.clone())))
+            .collect();
         view
     }
 
