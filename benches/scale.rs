@@ -10,7 +10,7 @@
 //! | `--seed S` | another world; the same seed gives the same figures. Default 1 |
 //! | `--runs N` | worlds of `churn`; default 1,000. They have the seeds S, S+1, … |
 //! | `--only LIST` | scenarios by name, with commas between |
-//! | `--json` | one JSON object per line instead of the table |
+//! | `--json` | one JSON object per line instead of the table; null for what never happened |
 //! | `--check` | end with 1 if a goal is missed |
 //!
 //! Bytes are counted as UDP payload and 28 for the headers of UDP and IPv4, by the cost model of

@@ -14,7 +14,7 @@ use crate::world::{World, ms, secs};
 
 const NODES: usize = 1_000;
 const APART: Duration = Duration::from_secs(600);
-const WRITES_A_SIDE: usize = 1_000;
+const WRITES_A_SIDE: u32 = 1_000;
 /// After this all is as if there had been no partition.
 const HEALED_MS: f64 = 30_000.0;
 const HEAL_LIMIT: Duration = Duration::from_secs(300);
@@ -34,10 +34,10 @@ pub(crate) fn heal(options: &Options) -> Outcome {
     let half: Vec<usize> = (0..nodes / 2).collect();
     world.partition(&half);
     let mut written = Vec::new();
-    let pause = APART / (WRITES_A_SIDE as u32);
+    let pause = APART / WRITES_A_SIDE;
     for n in 0..WRITES_A_SIDE {
         for first in [0, nodes / 2] {
-            let author = first + n % (nodes / 2);
+            let author = first + n as usize % (nodes / 2);
             written.push(world.put(author, &format!("key {n}"), Some("v")));
         }
         world.run(pause);
@@ -63,7 +63,7 @@ pub(crate) fn heal(options: &Options) -> Outcome {
     let lost = lost.count() as f64;
     let took = |took: Option<Duration>| took.map_or(f64::INFINITY, |t| t.as_secs_f64() * 1_000.0);
     Outcome::new(nodes)
-        .figure("entries everywhere", entries.at(1.0), Unit::Milliseconds)
+        .figure("entries everywhere", entries.at(1_000), Unit::Milliseconds)
         .goal("all online", took(online), Unit::Milliseconds, HEALED_MS)
         .goal("ledgers equal", took(equal), Unit::Milliseconds, HEALED_MS)
         .goal("lost entries", lost, Unit::Count, 0.0)

@@ -56,10 +56,10 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// Share `of` the samples took at most this many milliseconds, by nearest rank.
-    pub(crate) fn at(&mut self, of: f64) -> f64 {
+    /// `of` 1,000 samples took at most this many milliseconds, by nearest rank.
+    pub(crate) fn at(&mut self, of: usize) -> f64 {
         self.all.sort_unstable();
-        let rank = (of * self.all.len() as f64).ceil() as usize;
+        let rank = (of * self.all.len()).div_ceil(1_000);
         let sample = self.all.get(rank.saturating_sub(1));
         sample.map_or(f64::NAN, |took| match *took {
             Duration::MAX => f64::INFINITY,
@@ -96,9 +96,9 @@ impl Samples {
     }
 }
 
-/// Value at share `of` a rising list.
-pub(crate) fn quantile(rising: &[u64], of: f64) -> f64 {
-    let rank = (of * rising.len() as f64).ceil() as usize;
+/// What `of` 1,000 values of a rising list do not exceed.
+pub(crate) fn quantile(rising: &[u64], of: usize) -> f64 {
+    let rank = (of * rising.len()).div_ceil(1_000);
     rising
         .get(rank.saturating_sub(1))
         .map_or(f64::NAN, |value| *value as f64)

@@ -48,9 +48,9 @@ fn departures(options: &Options, goal: f64, depart: fn(&mut World, usize)) -> Ou
         world.run(secs(5) + Duration::from_millis(137 * n as u64));
     }
     Outcome::new(nodes)
-        .figure("median", each.at(0.5), Unit::Milliseconds)
-        .goal("p99", each.at(0.99), Unit::Milliseconds, goal)
-        .figure("max", last.at(1.0), Unit::Milliseconds)
+        .figure("median", each.at(500), Unit::Milliseconds)
+        .goal("p99", each.at(990), Unit::Milliseconds, goal)
+        .figure("max", last.at(1_000), Unit::Milliseconds)
 }
 
 /// One hour at 5 % loss in which nobody dies: who is said to be down?

@@ -30,10 +30,10 @@ pub(crate) fn entry(options: &Options) -> Outcome {
     };
     let (mut each, mut last) = writes(&mut world, nodes);
     Outcome::new(nodes)
-        .figure("median", each.at(0.5), Unit::Milliseconds)
-        .goal("p99", each.at(0.99), Unit::Milliseconds, ENTRY_P99_MS)
-        .figure("last node's median", last.at(0.5), Unit::Milliseconds)
-        .figure("max", last.at(1.0), Unit::Milliseconds)
+        .figure("median", each.at(500), Unit::Milliseconds)
+        .goal("p99", each.at(990), Unit::Milliseconds, ENTRY_P99_MS)
+        .figure("last node's median", last.at(500), Unit::Milliseconds)
+        .figure("max", last.at(1_000), Unit::Milliseconds)
 }
 
 /// Twenty writes: for each node and write how long it took, and for each write the last node.
@@ -90,7 +90,7 @@ pub(crate) fn join(options: &Options) -> Outcome {
     Outcome::new(nodes)
         .goal(
             "all entries after",
-            took.at(1.0),
+            took.at(1_000),
             Unit::Milliseconds,
             JOIN_MS,
         )

@@ -41,13 +41,13 @@ fn watch_idle(outcome: Outcome, world: &mut World, size: &str) -> Outcome {
     world.reset_traffic();
     world.run(secs(WATCHED_S));
     let sent = world.sent();
-    let rate = |of: f64| quantile(&sent, of) / WATCHED_S as f64;
+    let rate = |of: usize| quantile(&sent, of) / WATCHED_S as f64;
     outcome
-        .figure(format!("{size}idle p50"), rate(0.5), Unit::BytesPerSecond)
-        .figure(format!("{size}idle p99"), rate(0.99), Unit::BytesPerSecond)
+        .figure(format!("{size}idle p50"), rate(500), Unit::BytesPerSecond)
+        .figure(format!("{size}idle p99"), rate(990), Unit::BytesPerSecond)
         .goal(
             format!("{size}idle max"),
-            rate(1.0),
+            rate(1_000),
             Unit::BytesPerSecond,
             IDLE_BYTES_PER_S,
         )
@@ -62,8 +62,8 @@ pub(crate) fn ten_thousand(options: &Options) -> Outcome {
     }
     let (mut each, mut last) = writes(&mut world, nodes);
     let outcome = Outcome::new(nodes)
-        .goal("p99", each.at(0.99), Unit::Milliseconds, ENTRY_P99_MS)
-        .figure("max", last.at(1.0), Unit::Milliseconds);
+        .goal("p99", each.at(990), Unit::Milliseconds, ENTRY_P99_MS)
+        .figure("max", last.at(1_000), Unit::Milliseconds);
     world.run(secs(60));
     watch_idle(outcome, &mut world, "")
 }
