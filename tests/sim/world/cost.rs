@@ -90,7 +90,7 @@ impl Packets {
         }
         let waiting = count + u64::from(self.unacked.is_some());
         acks += waiting / PACKETS_PER_ACK;
-        if waiting % PACKETS_PER_ACK == 0 {
+        if waiting.is_multiple_of(PACKETS_PER_ACK) {
             self.unacked = None;
         } else if count > 0 {
             self.unacked = Some(now);

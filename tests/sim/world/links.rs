@@ -155,6 +155,9 @@ impl World {
             return;
         };
         let (from, process, alive) = (*from, *process, *alive);
+        if self.nodes[from].process != process {
+            return;
+        }
         if self.faults.refuses(from, at) {
             self.stats.refused_dials += 1;
             return;
@@ -305,6 +308,21 @@ impl World {
             shut.ends[end].closed = true;
             shut.ends[end].queue.clear();
             self.forget(conn);
+        }
+    }
+
+    /// What was meant for a process that is gone.
+    pub(super) fn discard(&mut self, event: Event) {
+        match event {
+            Event::DialOver { dial, .. } => self.dials[dial] = None,
+            Event::Arrival { conn, end } => {
+                if let Some(joined) = self.conns[conn].as_mut() {
+                    joined.ends[end].closed = true;
+                    joined.ends[end].queue.clear();
+                    self.forget(conn);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -431,7 +431,7 @@ impl World {
             return;
         };
         if self.nodes[node].process != process {
-            return;
+            return self.discard(event);
         }
         if self.nodes[node].frozen {
             self.nodes[node].backlog.push(event);
