@@ -193,6 +193,7 @@ impl Driver {
             knockable: setup.knockable,
             rng: StdRng::from_seed(seed),
             commits: FuturesUnordered::new(),
+            looked: Duration::ZERO,
             pings: HashMap::new(),
             view: view_out,
             events,

@@ -48,6 +48,8 @@ pub(super) struct Turn {
     pub(super) knockable: Vec<SocketAddr>,
     pub(super) rng: StdRng,
     pub(super) commits: FuturesUnordered<Commit>,
+    /// When links were last asked what came over them.
+    pub(super) looked: Duration,
     pub(super) pings: HashMap<u64, Ping>,
     pub(super) view: watch::Sender<Arc<View>>,
     pub(super) events: broadcast::Sender<Event>,
@@ -88,9 +90,10 @@ impl Turn {
                 }
                 () = sleep_until(wake) => {
                     // Bytes served count as life: ask before judging.
+                    let since = std::mem::replace(&mut self.looked, self.clock.now().mono);
                     for (link, rtt) in self.net.heard() {
-                        let now = self.clock.now();
-                        self.brain.handle(now, &mut self.rng, Input::Heard { link, rtt });
+                        let heard = Input::Heard { link, rtt, since };
+                        self.brain.handle(self.clock.now(), &mut self.rng, heard);
                     }
                     self.brain.handle_timeout(self.clock.now(), &mut self.rng);
                 }

@@ -158,10 +158,11 @@ impl Link {
 }
 
 impl Brain {
-    pub(super) fn heard(&mut self, now: Now, link: LinkId, rtt: Option<Duration>) {
+    /// Bytes came over `link` at `at` or later.
+    pub(super) fn heard(&mut self, at: Duration, link: LinkId, rtt: Option<Duration>) {
         if let Some(link) = self.links.get_mut(&link) {
-            link.heard = now.mono;
-            link.asked_at = None;
+            link.heard = link.heard.max(at);
+            link.asked_at = link.asked_at.filter(|asked| *asked > at);
             link.rtt = rtt.or(link.rtt);
         }
     }

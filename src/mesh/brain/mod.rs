@@ -140,12 +140,16 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
-    /// Bytes came over a link; `rtt` is what QUIC measures.
+    /// Bytes came over a link that made no frame: of tunnels, or acknowledgements. Bytes served
+    /// count as life.
     Heard {
         /// Which.
         link: LinkId,
-        /// Round trip.
+        /// Round trip, as QUIC measures it.
         rtt: Duration,
+        /// They came after this, monotonic: when the driver last looked. Taking them for fresh
+        /// would let a dead peer pass for alive until the next look.
+        since: Duration,
     },
     /// A control frame.
     Frame {
@@ -344,9 +348,11 @@ impl Brain {
         match input {
             Input::LinkUp(up) => self.link_up(now, rng, &up),
             Input::LinkDown { link, reason } => self.link_down(now, link, &reason),
-            Input::Heard { link, rtt } => self.heard(now, link, Some(rtt)),
+            Input::Heard { link, rtt, since } => {
+                self.heard(since.min(now.mono), link, Some(rtt));
+            }
             Input::Frame { link, frame } => {
-                self.heard(now, link, None);
+                self.heard(now.mono, link, None);
                 self.frame(now, link, frame);
             }
             Input::DialFailed {

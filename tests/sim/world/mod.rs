@@ -170,6 +170,8 @@ pub(crate) struct Machine {
     planned: Option<Duration>,
     turn: u64,
     spins: (Duration, u32),
+    /// When its driver last looked what came over its links.
+    looked: Duration,
     /// When all that was sent has left, if the line is slow.
     line_free: Duration,
     rng: SmallRng,
@@ -336,6 +338,7 @@ impl World {
             planned: None,
             turn: 0,
             spins: (Duration::ZERO, 0),
+            looked: Duration::ZERO,
             line_free: Duration::ZERO,
             rng: SmallRng::seed_from_u64(self.seed ^ (index as u64) << 32),
         });

@@ -165,8 +165,10 @@ impl World {
         *at = self.time;
         assert!(*spins < MAX_SPINS, "node {node} spins at {:?}", self.time);
         // As the driver does: bytes count as life, so ask before judging.
+        let looked = self.now(node).mono;
+        let since = std::mem::replace(&mut self.nodes[node].looked, looked);
         for (link, rtt) in self.heard(node) {
-            let input = Input::Heard { link, rtt };
+            let input = Input::Heard { link, rtt, since };
             self.with(node, |brain, now, rng| brain.handle(now, rng, input));
         }
         self.with(node, |brain, now, rng| brain.handle_timeout(now, rng));
