@@ -15,6 +15,7 @@ impl World {
     /// Starts a process on `node` with what its disk holds.
     pub(crate) fn start(&mut self, node: usize) {
         self.nodes[node].started = self.time;
+        self.nodes[node].looked = std::time::Duration::ZERO;
         let now = self.now(node);
         let machine = &mut self.nodes[node];
         assert!(machine.brain.is_none() && !machine.puppet, "runs already");
