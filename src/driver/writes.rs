@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use super::turn::Turn;
 use super::{Reply, WriteError};
 use crate::mesh::entry::{Class, Entry, Slot};
-use crate::mesh::ledger::Merge;
+use crate::mesh::ledger::{Merge, Refusal};
 use crate::mesh::name::Bucket;
 use crate::store::{Change, StoreError};
 
@@ -95,6 +95,7 @@ impl Turn {
             match self.brain.ledger().check(&entry, now) {
                 Merge::Taken { .. } => fresh.push(entry),
                 Merge::Known | Merge::Older => known += 1,
+                Merge::NoRoom { .. } => return Err(refuse(Refusal::AuthorFull.to_string())),
                 Merge::Refused(why) => return Err(refuse(why.to_string())),
             }
         }

@@ -305,7 +305,8 @@ fn ids_nobody_has_bring_nothing_and_a_second_session_is_refused() {
     siege.world.put(VICTIM, "big", Some(&"x".repeat(60_000)));
     siege.world.run(ms(100));
     let nothing = std::iter::empty();
-    let (mut session, open) = warren::mesh::sync::Session::open(1, [3; 16], nothing).unwrap();
+    let (mut session, open) =
+        warren::mesh::sync::Session::open(1, [3; 16], nothing.clone(), nothing).unwrap();
     siege.world.nodes[siege.puppet].inbox.clear();
     siege.say(&Frame::SyncOpen(open.clone()));
     let heard = std::mem::take(&mut siege.world.nodes[siege.puppet].inbox);

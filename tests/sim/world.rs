@@ -300,7 +300,7 @@ impl World {
         };
         let peers = machine.disk.peers.values().cloned().collect();
         let entries = machine.disk.entries.values().cloned().collect();
-        machine.brain = Some(Brain::new(now, setup, peers, entries));
+        machine.brain = Some(Brain::new(now, setup, peers, vec![], entries));
         self.with(node, |brain, now, rng| brain.handle_timeout(now, rng));
     }
 

@@ -24,6 +24,7 @@ use super::addr::{HostPort, PeerAddr};
 use super::close::CloseCode;
 use super::entry::{Alive, Class, Draft, Entry, EntryError, LifeState, NetworkId, Slot};
 use super::event::What;
+use super::floor::Floor;
 use super::id::{Identity, NodeId};
 use super::ledger::{Ledger, Merge, Refusal};
 use super::members::{Backoff, KnownPeer, LinkId, Member};
@@ -221,8 +222,15 @@ pub struct Brain {
 }
 
 impl Brain {
-    /// A brain that knows `peers` and `entries` from its store. Its first effects are the dials.
-    pub fn new(now: Now, setup: Setup, peers: Vec<KnownPeer>, entries: Vec<Entry>) -> Self {
+    /// A brain that knows `peers`, `floors` and `entries` from its store. Its first effects are
+    /// the dials.
+    pub fn new(
+        now: Now,
+        setup: Setup,
+        peers: Vec<KnownPeer>,
+        floors: Vec<Floor>,
+        entries: Vec<Entry>,
+    ) -> Self {
         let me = setup.identity.id();
         let alive = Alive::sign(
             setup.network,
@@ -259,6 +267,11 @@ impl Brain {
             identity: setup.identity,
         };
         brain.ledger.set_boot(me, brain.boot);
+        for floor in floors {
+            if !floor.verify(brain.network) || !brain.ledger.load_floor(floor) {
+                brain.count("stored_floor");
+            }
+        }
         for entry in entries {
             if entry.verify(brain.network).is_err() || !brain.ledger.load(entry) {
                 brain.count("stored_entry");
@@ -364,6 +377,7 @@ impl Brain {
         let entry = Entry::sign(self.network, &self.identity, draft)?;
         match self.ledger.check(&entry, now) {
             Merge::Refused(refusal) => Err(DraftError::Refused(refusal)),
+            Merge::NoRoom { .. } => Err(DraftError::Refused(Refusal::AuthorFull)),
             // What this node was told is durable is not given up for its own newest write.
             Merge::Taken { evicted } if evicted.iter().any(|slot| slot.author == self.me) => {
                 Err(DraftError::Refused(Refusal::AuthorFull))

@@ -74,9 +74,9 @@ impl Brain {
     ) {
         // Cheap answers first: a known or older entry costs no signature check.
         match self.ledger.check(&entry, now) {
-            Merge::Taken { .. } => {}
+            Merge::Taken { .. } | Merge::NoRoom { .. } => {}
             Merge::Known | Merge::Older => return,
-            Merge::Refused(refusal) => return self.count(refusal_word(refusal)),
+            Merge::Refused(refusal) => return self.refuse_entry(now, &entry, refusal),
         }
         // Only this process signs for this node: an entry of its own that it does not hold is
         // from before a lost disk. It is kept; a live one would be of an older boot.
@@ -85,14 +85,19 @@ impl Brain {
         {
             return self.bad_entry(link, error);
         }
-        let Merge::Taken { evicted } = self.ledger.merge(entry.clone(), now) else {
-            return;
+        let (evicted, fits) = match self.ledger.merge(entry.clone(), now) {
+            Merge::Taken { evicted } => (evicted, true),
+            Merge::NoRoom { evicted } => (evicted, false),
+            Merge::Known | Merge::Older | Merge::Refused(_) => return,
         };
         for slot in evicted
             .into_iter()
             .filter(|slot| slot.class == Class::Durable)
         {
             self.effects.push_back(Effect::Save(Save::Drop(slot)));
+        }
+        if !fits {
+            return self.refuse_entry(now, &entry, Refusal::AuthorFull);
         }
         if entry.slot.class == Class::Durable && from.is_some() {
             self.effects
@@ -104,6 +109,11 @@ impl Brain {
         }
         self.effects.push_back(Effect::Event(What::ledger(&entry)));
         self.pass_on(rng, from, &Frame::Entries(vec![entry]));
+    }
+
+    fn refuse_entry(&mut self, now: Now, entry: &Entry, refusal: Refusal) {
+        self.ledger.note_refused(entry, refusal, now);
+        self.count(refusal_word(refusal));
     }
 
     fn bad_entry(&mut self, link: LinkId, error: crate::mesh::entry::EntryError) {
@@ -216,7 +226,7 @@ impl Brain {
     }
 
     /// The node that dialled opens the reconciliation, so that there is one per link-up.
-    pub(super) fn open_sync(&mut self, _now: Now, rng: &mut impl Rng, link: LinkId) {
+    pub(super) fn open_sync(&mut self, now: Now, rng: &mut impl Rng, link: LinkId) {
         let Some(state) = self
             .links
             .get_mut(&link)
@@ -224,7 +234,12 @@ impl Brain {
         else {
             return;
         };
-        let opened = Session::open(1, rng.random(), self.ledger.ids());
+        let opened = Session::open(
+            1,
+            rng.random(),
+            self.ledger.ids(),
+            self.ledger.refused_ids(now),
+        );
         if let Ok((session, open)) = opened {
             state.sync = Some(session);
             self.send(link, Frame::SyncOpen(open));
@@ -319,5 +334,6 @@ fn refusal_word(refusal: Refusal) -> &'static str {
         Refusal::Boot => "wrong_boot",
         Refusal::AuthorFull => "author_full",
         Refusal::Full => "ledger_full",
+        Refusal::Floor => "below_floor",
     }
 }
