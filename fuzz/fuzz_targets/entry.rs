@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use warren::mesh::entry::{Alive, Entry, NetworkId};
+use warren::mesh::floor::Floor;
 
 const NETWORK: NetworkId = NetworkId([5; 16]);
 
@@ -14,6 +15,11 @@ fuzz_target!(|data: &[u8]| {
         let _ = entry.verify(NETWORK);
         assert!(entry.cmp_rank(&back).is_eq());
         assert_eq!(entry.id(NETWORK), back.id(NETWORK));
+    }
+    if let Ok((floor, _)) = postcard::take_from_bytes::<Floor>(data) {
+        let again = postcard::to_stdvec(&floor).expect("what was decoded can be encoded");
+        assert_eq!(postcard::from_bytes(&again), Ok(floor));
+        let _ = floor.verify(NETWORK);
     }
     if let Ok((alive, _)) = postcard::take_from_bytes::<Alive>(data) {
         let _ = alive.verify(NETWORK);

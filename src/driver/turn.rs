@@ -205,6 +205,8 @@ impl Turn {
             Effect::Save(save) => self.store.later(match save {
                 Save::Entry(entry) => Change::PutEntry(entry),
                 Save::Drop(slot) => Change::DropEntry(slot),
+                Save::Floor(floor) => Change::PutFloor(floor),
+                Save::ForgetFloor(author) => Change::DropFloor(author),
                 Save::Peer(peer) => Change::Peer(peer),
             }),
             Effect::Event(what) => self.tell(what),

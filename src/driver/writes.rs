@@ -5,8 +5,9 @@ use futures_util::future::BoxFuture;
 
 use super::turn::Turn;
 use super::{Reply, WriteError};
+use crate::mesh::brain::Compacted;
 use crate::mesh::entry::{Class, Entry, Slot};
-use crate::mesh::ledger::Merge;
+use crate::mesh::ledger::{Merge, Refusal};
 use crate::mesh::name::Bucket;
 use crate::store::{Change, StoreError};
 
@@ -15,6 +16,7 @@ pub(super) type Commit = BoxFuture<'static, (Committed, Result<(), StoreError>)>
 
 pub(super) enum Committed {
     Own(Entry, Reply<Result<Entry, WriteError>>),
+    Compacted(Compacted),
     Import(Vec<Entry>, usize, Reply<Result<(usize, usize), WriteError>>),
 }
 
@@ -95,6 +97,7 @@ impl Turn {
             match self.brain.ledger().check(&entry, now) {
                 Merge::Taken { .. } => fresh.push(entry),
                 Merge::Known | Merge::Older => known += 1,
+                Merge::NoRoom { .. } => return Err(refuse(Refusal::AuthorFull.to_string())),
                 Merge::Refused(why) => return Err(refuse(why.to_string())),
             }
         }
@@ -117,6 +120,11 @@ impl Turn {
                 }
                 let _ = reply.send(answer);
             }
+            Committed::Compacted(compacted) => match result {
+                Ok(()) => self.brain.apply_compaction(now, compacted),
+                // Nothing is lost: the tombstones stay, and the next write tries again.
+                Err(error) => tracing::warn!(%error, "tombstones could not be given up"),
+            },
             Committed::Import(entries, known, reply) => {
                 let answer = result
                     .map(|()| (entries.len(), known))
@@ -128,6 +136,26 @@ impl Turn {
                 }
                 let _ = reply.send(answer);
             }
+        }
+        self.compact();
+    }
+
+    /// Gives up the tombstones of this node when they outweigh what it keeps. A write that is on
+    /// its way to the disk was signed with an older version than the floor would have: the last
+    /// of them brings the next occasion.
+    fn compact(&mut self) {
+        if !self.commits.is_empty() {
+            return;
+        }
+        match self.brain.compact(self.clock.now()) {
+            Ok(Some(compacted)) => {
+                let survivors = compacted.survivors.iter().cloned().map(Change::PutEntry);
+                let floor = Change::PutFloor(compacted.floor);
+                let changes = survivors.chain([floor]).collect();
+                self.commit(changes, Committed::Compacted(compacted));
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "tombstones could not be given up"),
         }
     }
 }

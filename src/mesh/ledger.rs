@@ -1,14 +1,61 @@
 //! The replicated map: one value per slot, merged by rank, bounded per author and in total.
 //!
-//! Merge is commutative and idempotent: nodes that saw the same entries in any order hold the
-//! same map. Signatures are checked by the caller ([`Entry::verify`]) before an entry gets here.
+//! Signatures are checked by the caller ([`Entry::verify`], `Floor::verify`) before anything
+//! gets here. Merging is commutative, associative and idempotent: within the limits, nodes that
+//! saw the same entries and floors in any order, any number of times, hold the same map.
+//!
+//! # At an author's limit
+//!
+//! The longest run of its newest entries that fits stays (C22), and what is older than the newest
+//! one given up is not taken again: the author's low-water mark. The mark only rises, so
+//!
+//! - what is kept is exactly every slot's greatest entry above the mark, whatever the order;
+//! - where the author wrote each slot once, the mark too is the same in any order;
+//! - where it replaced values while over its limit, the mark may be higher on a node that saw
+//!   what was replaced before it saw the replacement: to know better it would have to keep what
+//!   it gave up. Two nodes always agree above the higher of their marks.
+//!
+//! A mark lasts as long as the author keeps anything here, for live entries as long as its boot,
+//! and is not on disk: after a restart older entries may come back into room that is free.
+//! Nothing acknowledged depends on it, because a node never writes beyond its own limit.
+//!
+//! # At the total limit
+//!
+//! Whole authors go, youngest first-seen first, never this node. Nodes may have seen them in
+//! different orders, so here they may differ; what they keep they agree on.
+//!
+//! # Removals
+//!
+//! A tombstone stays until its author voids it by a floor; `mesh::floor` says why nothing
+//! else may. Of each author the greatest floor is kept, also when its entries are gone. At most
+//! [`MAX_FLOORS`] are, because a member can mint authors: then the youngest author's goes, never
+//! this node's. [`Ledger::compaction`] says when a node voids its own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
 use super::entry::{Class, Entry, ItemId, NetworkId, Slot};
 use super::id::NodeId;
 use super::name::Bucket;
 use super::time::Now;
+
+mod authors;
+mod floors;
+mod index;
+#[cfg(test)]
+mod model;
+mod quota;
+mod refused;
+#[cfg(test)]
+mod tests;
+
+pub use floors::{Compaction, MIN_TOMBSTONES};
+pub use refused::MAX_REFUSED;
+
+use authors::Authors;
+use floors::Floors;
+use index::{Index, cost};
+use quota::Quota;
+use refused::RefusedIds;
 
 /// What one author may keep, per class.
 pub const MAX_ENTRIES_PER_AUTHOR: usize = 4096;
@@ -18,12 +65,14 @@ pub const MAX_BYTES_PER_AUTHOR: usize = 4 * 1024 * 1024;
 pub const MAX_ENTRIES: usize = 65_536;
 /// What the ledger keeps of everybody, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Authors whose floor is kept.
+pub const MAX_FLOORS: usize = 16_384;
 /// How far a durable version may lie ahead of this node's wall clock (C23).
 pub const MAX_AHEAD_MS: u64 = 5 * 60 * 1000;
 /// A hybrid logical clock counts this many writes within one millisecond.
 const VERSIONS_PER_MS: u64 = 1 << 16;
 
-/// Why an entry was not merged although its signature holds. Counted per reason.
+/// Why an entry or a floor was not merged although its signature holds. Counted per reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -41,14 +90,23 @@ pub enum Refusal {
     /// The ledger is full.
     #[error("the ledger is full ({MAX_ENTRIES} entries or {MAX_BYTES} bytes)")]
     Full,
+    /// The entry is older than its author's floor.
+    #[error("its author has declared everything of that age void")]
+    Floor,
 }
 
 /// What became of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// It is the slot's value now. `evicted` were given up for it (C22: lowest versions of the
-    /// same author first, so that all nodes keep the same set).
+    /// It is the slot's value now. `evicted` were given up for it: the oldest of the same author,
+    /// then whole other authors (C22).
     Taken {
+        /// Slots that are gone.
+        evicted: Vec<Slot>,
+    },
+    /// It is too large to stay beside its author's newer ones. Nothing older than it stays either
+    /// or comes back: all nodes must keep the same set.
+    NoRoom {
         /// Slots that are gone.
         evicted: Vec<Slot>,
     },
@@ -56,35 +114,39 @@ pub enum Merge {
     Known,
     /// A greater one is there.
     Older,
-    /// It may not be there.
+    /// It may not be there. Nothing changed.
     Refused(Refusal),
 }
 
-#[derive(Default)]
-struct Quota {
-    bytes: usize,
-    by_version: BTreeSet<(u64, Slot)>,
-}
-
-struct Stored {
-    entry: Entry,
-    id: ItemId,
+/// What became of a floor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FloorMerge {
+    /// It is the author's floor now.
+    Taken {
+        /// Slots of the author that are gone.
+        dropped: Vec<Slot>,
+        /// Whose floor was given up for it.
+        forgotten: Option<NodeId>,
+    },
+    /// The same floor is there.
+    Known,
+    /// A greater one is there.
+    Older,
+    /// It may not be there. Nothing changed.
+    Refused(Refusal),
 }
 
 /// The map.
 pub struct Ledger {
     network: NetworkId,
     me: NodeId,
-    /// In which order authors were first seen.
-    seen: BTreeMap<NodeId, u64>,
-    authors: u64,
-    slots: BTreeMap<Slot, Stored>,
-    by_id: HashMap<ItemId, Slot>,
+    authors: Authors,
+    index: Index,
     quotas: BTreeMap<(NodeId, Class), Quota>,
+    floors: Floors,
     boots: BTreeMap<NodeId, u64>,
-    bytes: usize,
+    refused: RefusedIds,
     last_version: u64,
-    digest: u64,
 }
 
 impl Ledger {
@@ -93,15 +155,13 @@ impl Ledger {
         Self {
             network,
             me,
-            seen: BTreeMap::new(),
-            authors: 0,
-            slots: BTreeMap::new(),
-            by_id: HashMap::new(),
+            authors: Authors::default(),
+            index: Index::new(network),
             quotas: BTreeMap::new(),
+            floors: Floors::new(network),
             boots: BTreeMap::new(),
-            bytes: 0,
+            refused: RefusedIds::default(),
             last_version: 0,
-            digest: 0,
         }
     }
 
@@ -114,38 +174,36 @@ impl Ledger {
 
     /// Says which boot of `author` is current; live entries of others are void and dropped.
     pub fn set_boot(&mut self, author: NodeId, boot: u64) -> Vec<Slot> {
-        self.boots.insert(author, boot);
-        let dead = self.live_slots(author, |entry| entry.boot != boot);
-        for slot in &dead {
-            self.drop_slot(slot);
+        let before = self.boots.insert(author, boot);
+        self.refused.started(author);
+        if before != Some(boot)
+            && let Some(quota) = self.quotas.get_mut(&(author, Class::Live))
+        {
+            // Versions of live entries start anew.
+            quota.forget_mark();
         }
-        dead
+        self.drop_live_where(author, |entry| entry.boot != boot)
     }
 
     /// Drops every live entry of an author that left, and refuses those that come late, until
     /// [`Ledger::set_boot`] tells of its next start.
     pub fn drop_live(&mut self, author: NodeId) -> Vec<Slot> {
         self.boots.remove(&author);
-        let dead = self.live_slots(author, |_| true);
+        self.drop_live_where(author, |_| true)
+    }
+
+    fn drop_live_where(&mut self, author: NodeId, which: impl Fn(&Entry) -> bool) -> Vec<Slot> {
+        let dead = self.live(author).filter(|entry| which(entry));
+        let dead: Vec<Slot> = dead.map(|entry| entry.slot.clone()).collect();
         for slot in &dead {
             self.drop_slot(slot);
         }
         dead
     }
 
-    fn live_slots(&self, author: NodeId, which: impl Fn(&Entry) -> bool) -> Vec<Slot> {
-        let Some(quota) = self.quotas.get(&(author, Class::Live)) else {
-            return Vec::new();
-        };
-        let slots = quota.by_version.iter().map(|(_, slot)| slot);
-        slots
-            .filter(|slot| {
-                self.slots
-                    .get(slot)
-                    .is_some_and(|stored| which(&stored.entry))
-            })
-            .cloned()
-            .collect()
+    fn live(&self, author: NodeId) -> impl Iterator<Item = &Entry> {
+        let quota = self.quotas.get(&(author, Class::Live));
+        quota.into_iter().flat_map(Quota::entries)
     }
 
     /// What [`Ledger::merge`] would say, changing nothing.
@@ -154,24 +212,33 @@ impl Ledger {
     }
 
     fn check_until(&self, entry: &Entry, latest_ms: u64) -> Merge {
-        if let Some(stored) = self.slots.get(&entry.slot) {
-            if stored.entry == *entry {
+        let old = self.index.get(&entry.slot);
+        if let Some(old) = old {
+            if old == entry {
                 return Merge::Known;
             }
-            if stored.entry.cmp_rank(entry).is_ge() {
+            if old.cmp_rank(entry).is_ge() {
                 return Merge::Older;
             }
         }
+        let author = entry.slot.author;
         match entry.slot.class {
-            Class::Live if self.boots.get(&entry.slot.author) != Some(&entry.boot) => {
+            Class::Live if self.boots.get(&author) != Some(&entry.boot) => {
                 return Merge::Refused(Refusal::Boot);
             }
             Class::Durable if entry.version / VERSIONS_PER_MS > latest_ms => {
                 return Merge::Refused(Refusal::Future);
             }
+            Class::Durable
+                if self
+                    .floor_of(&author)
+                    .is_some_and(|f| entry.version < f.floor) =>
+            {
+                return Merge::Refused(Refusal::Floor);
+            }
             _ => {}
         }
-        self.room_for(entry)
+        self.room_for(entry, old)
     }
 
     /// Takes `entry`, whose signature the caller has checked, if it is greater than what is there.
@@ -181,15 +248,23 @@ impl Ledger {
 
     fn merge_until(&mut self, entry: Entry, latest_ms: u64) -> Merge {
         let outcome = self.check_until(&entry, latest_ms);
-        if let Merge::Taken { evicted } = &outcome {
-            for slot in evicted {
-                self.drop_slot(slot);
+        match &outcome {
+            Merge::Taken { evicted } => {
+                if entry.slot.class == Class::Durable {
+                    self.last_version = self.last_version.max(entry.version);
+                }
+                if let Some(old) = self.index.remove(&entry.slot) {
+                    self.quota_of(&entry.slot).remove(&old);
+                }
+                self.store(&entry);
+                self.give_up(&entry.slot, evicted);
             }
-            if entry.slot.class == Class::Durable {
-                self.last_version = self.last_version.max(entry.version);
+            Merge::NoRoom { evicted } => {
+                self.quota_of(&entry.slot)
+                    .raise_mark(entry.version, &entry.slot);
+                self.give_up(&entry.slot, evicted);
             }
-            self.drop_slot(&entry.slot);
-            self.store(entry);
+            Merge::Known | Merge::Older | Merge::Refused(_) => {}
         }
         outcome
     }
@@ -203,39 +278,25 @@ impl Ledger {
         )
     }
 
-    fn room_for(&self, entry: &Entry) -> Merge {
-        let old = self
-            .slots
-            .get(&entry.slot)
-            .map_or(0, |stored| cost(&stored.entry));
-        let is_new = usize::from(old == 0);
+    fn room_for(&self, entry: &Entry, old: Option<&Entry>) -> Merge {
+        let author = entry.slot.author;
         let mut evicted = Vec::new();
-        let mut freed = 0;
-        let author = (entry.slot.author, entry.slot.class);
-        if let Some(quota) = self.quotas.get(&author) {
-            let mut count = quota.by_version.len() + is_new;
-            let mut bytes = quota.bytes - old + cost(entry);
-            let wanted = bytes;
-            for (version, slot) in &quota.by_version {
-                if count <= MAX_ENTRIES_PER_AUTHOR && bytes <= MAX_BYTES_PER_AUTHOR {
-                    break;
-                }
-                if *slot == entry.slot {
-                    continue;
-                }
-                // By slot where versions are equal: all nodes must give up the same one.
-                if (*version, slot) >= (entry.version, &entry.slot) {
-                    return Merge::Refused(Refusal::AuthorFull);
-                }
-                count -= 1;
-                bytes -= self.slots.get(slot).map_or(0, |stored| cost(&stored.entry));
-                evicted.push(slot.clone());
+        let mut freed = old.map_or(0, cost);
+        if let Some(quota) = self.quotas.get(&(author, entry.slot.class)) {
+            if quota.is_below_mark(entry) {
+                return Merge::Refused(Refusal::AuthorFull);
             }
-            freed = wanted - bytes;
+            let room = quota.room_for(entry, old);
+            if !room.fits {
+                let evicted = room.evicted;
+                return Merge::NoRoom { evicted };
+            }
+            freed += room.freed;
+            evicted = room.evicted;
         }
-        let count = self.slots.len() + is_new - evicted.len();
-        let bytes = self.bytes - old - freed + cost(entry);
-        match self.make_room(entry.slot.author, count, bytes) {
+        let count = self.len() + usize::from(old.is_none()) - evicted.len();
+        let bytes = self.index.bytes() - freed + cost(entry);
+        match self.make_room(author, count, bytes) {
             Some(newcomers) => {
                 evicted.extend(newcomers);
                 Merge::Taken { evicted }
@@ -251,21 +312,19 @@ impl Ledger {
         if count <= MAX_ENTRIES && bytes <= MAX_BYTES {
             return Some(evicted);
         }
-        let rank = |author: &NodeId| self.seen.get(author).copied().unwrap_or(u64::MAX);
-        let mut authors: Vec<NodeId> = self.quotas.keys().map(|(author, _)| *author).collect();
-        authors.dedup();
-        authors.sort_by_key(|author| std::cmp::Reverse(rank(author)));
-        for author in authors.into_iter().filter(|author| *author != self.me) {
-            if writer != self.me && rank(&author) <= rank(&writer) {
+        let mine = self.authors.rank(&writer);
+        let others = self.authors.youngest_first();
+        for author in others.filter(|author| *author != self.me) {
+            if writer != self.me && self.authors.rank(&author) <= mine {
                 return None;
             }
             for class in [Class::Live, Class::Durable] {
-                let quota = self.quotas.get(&(author, class));
-                for (_, slot) in quota.into_iter().flat_map(|quota| &quota.by_version) {
-                    count -= 1;
-                    bytes -= self.slots.get(slot).map_or(0, |stored| cost(&stored.entry));
-                    evicted.push(slot.clone());
-                }
+                let Some(quota) = self.quotas.get(&(author, class)) else {
+                    continue;
+                };
+                count -= quota.len();
+                bytes -= quota.bytes();
+                evicted.extend(quota.entries().map(|entry| entry.slot.clone()));
             }
             if count <= MAX_ENTRIES && bytes <= MAX_BYTES {
                 return Some(evicted);
@@ -274,119 +333,105 @@ impl Ledger {
         None
     }
 
-    fn store(&mut self, entry: Entry) {
-        let id = entry.id(self.network);
-        self.digest = self.digest.wrapping_add(id.prefix());
-        self.note_author(entry.slot.author);
-        let quota = self
-            .quotas
-            .entry((entry.slot.author, entry.slot.class))
-            .or_default();
-        quota.bytes += cost(&entry);
-        quota.by_version.insert((entry.version, entry.slot.clone()));
-        self.bytes += cost(&entry);
-        self.by_id.insert(id, entry.slot.clone());
-        self.slots.insert(entry.slot.clone(), Stored { entry, id });
+    fn store(&mut self, entry: &Entry) {
+        let author = entry.slot.author;
+        self.note_author(author);
+        self.authors.set_keeping(author, true);
+        self.index.insert(entry);
+        self.quota_of(&entry.slot).insert(entry);
     }
 
-    /// Remembers when an author was first seen, also while it keeps nothing: a restart must not
-    /// make it the youngest. Identities cost a member nothing, so those without entries go when
-    /// there are too many.
-    fn note_author(&mut self, author: NodeId) {
-        self.authors += 1;
-        self.seen.entry(author).or_insert(self.authors);
-        if self.seen.len() > 2 * MAX_ENTRIES {
-            let quotas = &self.quotas;
-            self.seen.retain(|author, _| {
-                let any = [Class::Live, Class::Durable];
-                any.iter()
-                    .any(|class| quotas.contains_key(&(*author, *class)))
-            });
-        }
+    fn quota_of(&mut self, slot: &Slot) -> &mut Quota {
+        self.quotas.entry((slot.author, slot.class)).or_default()
     }
 
-    fn drop_slot(&mut self, slot: &Slot) {
-        let Some(stored) = self.slots.remove(slot) else {
-            return;
-        };
-        self.by_id.remove(&stored.id);
-        self.digest = self.digest.wrapping_sub(stored.id.prefix());
-        self.bytes -= cost(&stored.entry);
-        let owner = (slot.author, slot.class);
-        if let Some(quota) = self.quotas.get_mut(&owner) {
-            quota.bytes -= cost(&stored.entry);
-            quota
-                .by_version
-                .remove(&(stored.entry.version, slot.clone()));
-            if quota.by_version.is_empty() {
-                self.quotas.remove(&owner);
+    /// Notes when `author` was first seen; those without entries and floor may be forgotten.
+    fn note_author(&mut self, author: NodeId) -> u64 {
+        let (quotas, floors) = (&self.quotas, &self.floors);
+        self.authors.note(author, |author| {
+            let keeps = |class| quotas.contains_key(&(*author, class));
+            keeps(Class::Live) || keeps(Class::Durable) || floors.get(author).is_some()
+        })
+    }
+
+    /// Drops what the entry in `winner` displaces. What is of the same author and class raises
+    /// its mark; another author's quota goes as a whole, and its mark with it.
+    fn give_up(&mut self, winner: &Slot, evicted: &[Slot]) {
+        for slot in evicted {
+            let Some(gone) = self.drop_slot(slot) else {
+                continue;
+            };
+            if (slot.author, slot.class) == (winner.author, winner.class) {
+                self.quota_of(winner).raise_mark(gone.version, slot);
             }
         }
     }
 
+    fn drop_slot(&mut self, slot: &Slot) -> Option<Entry> {
+        let entry = self.index.remove(slot)?;
+        let owner = (slot.author, slot.class);
+        if let Some(quota) = self.quotas.get_mut(&owner) {
+            quota.remove(&entry);
+            if quota.len() == 0 {
+                self.quotas.remove(&owner);
+                let any = [Class::Live, Class::Durable].map(|class| (slot.author, class));
+                let keeping = any.iter().any(|owner| self.quotas.contains_key(owner));
+                self.authors.set_keeping(slot.author, keeping);
+            }
+        }
+        Some(entry)
+    }
+
     /// The entry in `slot`, tombstones included.
     pub fn get(&self, slot: &Slot) -> Option<&Entry> {
-        self.slots.get(slot).map(|stored| &stored.entry)
+        self.index.get(slot)
     }
 
     /// The entry with this id.
     pub fn by_id(&self, id: &ItemId) -> Option<&Entry> {
-        self.by_id.get(id).and_then(|slot| self.get(slot))
+        self.index.by_id(id)
     }
 
-    /// Ids of everything kept, for reconciliation.
+    /// Ids of everything kept, entries and floors, for reconciliation.
     pub fn ids(&self) -> impl Iterator<Item = ItemId> + '_ {
-        self.slots.values().map(|stored| stored.id)
+        self.index.ids().chain(self.floors.ids())
+    }
+
+    /// The sum of the first 64 bits of all [`Ledger::ids`]: equal where the ids are, and kept up
+    /// with every change, so that asking costs nothing. A hint only: an author can search for
+    /// entries whose ids add up to a wanted sum. Reconciliation salts what it compares.
+    pub fn digest(&self) -> u64 {
+        self.index.digest().wrapping_add(self.floors.digest())
     }
 
     /// Every entry, tombstones included, by slot.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.slots.values().map(|stored| &stored.entry)
+        self.index.entries()
     }
 
     /// The entries of one bucket, tombstones included, by key and author.
-    pub fn bucket<'a>(&'a self, bucket: &'a Bucket) -> impl Iterator<Item = &'a Entry> {
-        // Slots order by bucket first, so a bucket is one range; its start is any lowest slot.
-        self.slots
-            .values()
-            .map(|stored| &stored.entry)
-            .filter(move |entry| entry.slot.bucket == *bucket)
+    pub fn bucket(&self, bucket: &Bucket) -> impl Iterator<Item = &Entry> {
+        self.index.bucket(bucket)
     }
 
-    /// Order-independent sum over the ids kept.
-    pub fn digest(&self) -> u64 {
-        self.digest
-    }
-
-    /// Buckets in which an author has live entries.
-    pub fn live_buckets_of(&self, author: NodeId) -> BTreeSet<Bucket> {
-        let slots = self.live_slots(author, |_| true);
-        slots.into_iter().map(|slot| slot.bucket).collect()
-    }
-
-    /// Live entries of one author.
+    /// Live entries of one author, tombstones included, oldest first.
     pub fn live_of(&self, author: NodeId) -> Vec<Entry> {
-        self.live_slots(author, |_| true)
-            .iter()
-            .filter_map(|slot| self.get(slot).cloned())
-            .collect()
+        self.live(author).cloned().collect()
+    }
+
+    /// The buckets in which an author has live entries, tombstones included.
+    pub fn live_buckets_of(&self, author: NodeId) -> impl Iterator<Item = &Bucket> {
+        let quota = self.quotas.get(&(author, Class::Live));
+        quota.into_iter().flat_map(Quota::buckets)
     }
 
     /// Entries kept.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.index.len()
     }
 
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.len() == 0
     }
 }
-
-/// What an entry counts against limits: its text plus what the maps need for it.
-fn cost(entry: &Entry) -> usize {
-    entry.value.len() + entry.slot.key.len() + entry.slot.bucket.as_str().len() + 128
-}
-
-#[cfg(test)]
-mod tests;

@@ -19,6 +19,7 @@ pub mod close;
 pub mod entry;
 pub mod event;
 pub mod filter;
+pub mod floor;
 pub mod hello;
 pub mod id;
 pub mod keys;

@@ -15,7 +15,7 @@
 //!                                ◀──   Entries(need), SyncDone
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aws_lc_rs::digest;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
@@ -46,6 +46,8 @@ pub struct Session {
     number: u32,
     engine: Negentropy<'static, NegentropyStorageVector>,
     items: HashMap<ItemId, ItemId>,
+    /// Opener: salted ids that it would refuse again.
+    refused: HashSet<ItemId>,
     rounds: u32,
 }
 
@@ -70,7 +72,8 @@ pub struct Step {
 }
 
 impl Session {
-    /// Opens a session over `items` and gives its first message.
+    /// Opens a session over `items` and gives its first message. What is in `refused` is not asked
+    /// for: the peer keeps it, and would send it in every session (C23).
     ///
     /// # Errors
     /// [`SyncError::Message`] if the engine refuses its own input, which it does not.
@@ -78,8 +81,10 @@ impl Session {
         number: u32,
         salt: [u8; 16],
         items: Vec<(Order, ItemId)>,
+        refused: impl Iterator<Item = ItemId>,
     ) -> Result<(Self, SyncOpen), SyncError> {
         let mut session = Self::new(number, &salt, items)?;
+        session.refused = refused.map(|id| salted(&salt, &id)).collect();
         let message = session.engine.initiate().map_err(|_| SyncError::Message)?;
         Ok((
             session,
@@ -120,6 +125,7 @@ impl Session {
             number,
             engine,
             items,
+            refused: HashSet::new(),
             rounds: 0,
         })
     }
@@ -157,6 +163,8 @@ impl Session {
             .reconcile_with_ids(message, &mut have, &mut need)
             .map_err(|_| SyncError::Message)?;
         let salted = |id: &Id| ItemId(*id.as_bytes());
+        let wanted = need.iter().map(salted);
+        let wanted: Vec<ItemId> = wanted.filter(|id| !self.refused.contains(id)).collect();
         Ok(Step {
             reply: reply.map(|message| SyncMessage {
                 session: self.number,
@@ -166,11 +174,11 @@ impl Session {
                 .iter()
                 .filter_map(|id| self.items.get(&salted(id)).copied())
                 .collect(),
-            want: need
+            want: wanted
                 .chunks(MAX_WANT_IDS)
                 .map(|ids| Want {
                     session: self.number,
-                    ids: ids.iter().map(salted).collect(),
+                    ids: ids.to_vec(),
                 })
                 .collect(),
         })
@@ -221,7 +229,8 @@ mod tests {
         a: &BTreeSet<ItemId>,
         b: &BTreeSet<ItemId>,
     ) -> (BTreeSet<ItemId>, BTreeSet<ItemId>, usize) {
-        let (mut opener, open) = Session::open(1, [9; 16], items(a.iter().copied())).unwrap();
+        let (mut opener, open) =
+            Session::open(1, [9; 16], items(a.iter().copied()), std::iter::empty()).unwrap();
         let mut bytes = open.message.len();
         let (mut answerer, mut reply) = Session::answer(&open, items(b.iter().copied())).unwrap();
         let (mut to_b, mut to_a) = (BTreeSet::new(), BTreeSet::new());
@@ -260,8 +269,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_is_not_asked_for() {
+        let refused = (0..10).chain(50..60).map(id);
+        let held = items((20..40).map(id));
+        let (mut opener, open) = Session::open(1, [9; 16], held, refused).unwrap();
+        let (mut answerer, reply) = Session::answer(&open, items((0..30).map(id))).unwrap();
+        let step = opener.step(&reply.message).unwrap();
+        let wanted = step.want.iter().flat_map(|want| want.ids.clone());
+        let wanted: Vec<ItemId> = wanted.collect();
+        let given: BTreeSet<ItemId> = answerer.wanted(&wanted).collect();
+        assert_eq!(given, (10..20).map(id).collect());
+        let sent: BTreeSet<ItemId> = step.send.into_iter().collect();
+        assert_eq!(sent, (30..40).map(id).collect());
+    }
+
+    #[test]
     fn an_entry_is_given_once_per_session_however_often_it_is_asked_for() {
-        let (_, open) = Session::open(1, [9; 16], vec![]).unwrap();
+        let (_, open) = Session::open(1, [9; 16], vec![], std::iter::empty()).unwrap();
         let (mut answerer, _) = Session::answer(&open, items((0..3).map(id))).unwrap();
         let ids = [salted(&[9; 16], &id(1)); 100];
         assert_eq!(answerer.wanted(&ids).collect::<Vec<_>>(), [id(1)]);
@@ -270,7 +294,8 @@ mod tests {
 
     #[test]
     fn nonsense_and_endless_peers_end_the_session_only() {
-        let (mut opener, open) = Session::open(1, [0; 16], items((0..100).map(id))).unwrap();
+        let (mut opener, open) =
+            Session::open(1, [0; 16], items((0..100).map(id)), std::iter::empty()).unwrap();
         assert_eq!(opener.step(&[1, 2, 3]), Err(SyncError::Message));
         let (mut answerer, _) = Session::answer(&open, vec![]).unwrap();
         let last = (0..=MAX_ROUNDS)

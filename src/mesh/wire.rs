@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Alive, Entry, ItemId, MAX_VALUE_BYTES};
+use super::floor::Floor;
 use super::suspicion::Suspicion;
 
 /// Bytes before a body.
@@ -24,6 +25,8 @@ pub const MAX_WANT_IDS: usize = 4096;
 pub const MAX_ALIVE: usize = 256;
 /// Most suspicions in one frame.
 pub const MAX_SUSPECTED: usize = 256;
+/// Most floors in one frame.
+pub const MAX_FLOORS_SENT: usize = 256;
 /// Most ids in one [`Frame::Offer`] or [`Frame::Fetch`].
 pub const MAX_OFFERED: usize = 256;
 
@@ -63,6 +66,7 @@ kinds! {
     SYNC_DONE = 11, 5;
     OFFER = 12, 4 + MAX_OFFERED * 32;
     FETCH = 13, 4 + MAX_OFFERED * 32;
+    FLOORS = 14, 4 + MAX_FLOORS_SENT * 110;
 }
 
 /// One message between two nodes that have checked each other's Hello.
@@ -97,6 +101,8 @@ pub enum Frame {
     Offer(Vec<ItemId>),
     /// Asks for entries that were offered on this link.
     Fetch(Vec<ItemId>),
+    /// Floors, of the sender or of others.
+    Floors(Vec<Floor>),
     /// A kind from a later version; its body was skipped.
     Unknown {
         /// Kind number.
@@ -174,6 +180,7 @@ impl Frame {
             Frame::SyncDone(_) => kind::SYNC_DONE,
             Frame::Offer(_) => kind::OFFER,
             Frame::Fetch(_) => kind::FETCH,
+            Frame::Floors(_) => kind::FLOORS,
             Frame::Unknown { kind, .. } => *kind,
         }
     }
@@ -193,6 +200,7 @@ impl Frame {
             Frame::Suspicions(all) => encode_body(all),
             Frame::SyncDone(session) => encode_body(session),
             Frame::Offer(ids) | Frame::Fetch(ids) => encode_body(ids),
+            Frame::Floors(floors) => encode_body(floors),
             Frame::Unknown { len, .. } => vec![0; *len],
         };
         let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
@@ -245,6 +253,7 @@ fn decode_body(kind: u16, body: &[u8]) -> Result<Frame, WireError> {
         kind::SYNC_DONE => Frame::SyncDone(exactly(body).ok_or_else(bad)?),
         kind::OFFER => Frame::Offer(exactly(body).ok_or_else(bad)?),
         kind::FETCH => Frame::Fetch(exactly(body).ok_or_else(bad)?),
+        kind::FLOORS => Frame::Floors(exactly(body).ok_or_else(bad)?),
         _ => Frame::Unknown {
             kind,
             len: body.len(),
@@ -255,6 +264,7 @@ fn decode_body(kind: u16, body: &[u8]) -> Result<Frame, WireError> {
         Frame::Suspicions(all) => all.len() <= MAX_SUSPECTED,
         Frame::Want(want) => want.ids.len() <= MAX_WANT_IDS,
         Frame::Offer(ids) | Frame::Fetch(ids) => ids.len() <= MAX_OFFERED,
+        Frame::Floors(floors) => floors.len() <= MAX_FLOORS_SENT,
         _ => true,
     };
     if few_enough { Ok(frame) } else { Err(bad()) }
@@ -348,6 +358,7 @@ mod tests {
             Frame::SyncDone(1),
             Frame::Offer(vec![ItemId([4; 32])]),
             Frame::Fetch(vec![ItemId([4; 32])]),
+            Frame::Floors(vec![Floor::sign(network, &identity, 7)]),
         ]
     }
 

@@ -198,7 +198,13 @@ impl Start {
             crypto_interval: keys.crypto_interval().seconds(),
             timing: self.config.timing,
         };
-        Brain::new(self.clock.now(), setup, loaded.peers, loaded.ledger)
+        let Loaded {
+            peers,
+            floors,
+            ledger,
+            ..
+        } = loaded;
+        Brain::new(self.clock.now(), setup, peers, floors, ledger)
     }
 
     fn into_node(

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
 
 use super::tables::{
-    RowChange, RowKey, Table, count_key, ledger_key, peer_key, put_entry, put_knock, put_peer,
-    put_role, role_key,
+    RowChange, RowKey, Table, count_key, floor_key, is_void, ledger_key, peer_key, put_entry,
+    put_floor, put_knock, put_peer, put_role, role_key,
 };
 use super::{Change, StoreError};
 
@@ -23,6 +23,8 @@ pub(super) struct Batch {
     pub(super) forget_network: bool,
     /// Then remove the knocks of all epochs before this one.
     pub(super) knocks_before: u64,
+    /// Then remove the entries of these authors below these versions.
+    pub(super) floors: BTreeMap<[u8; 32], u64>,
     /// Then change these rows.
     pub(super) rows: BTreeMap<RowKey, RowChange>,
     /// Bytes of keys and values in `rows`.
@@ -60,6 +62,11 @@ impl Batch {
         let (key, change) = match change {
             Change::PutEntry(entry) => put_entry(&entry)?,
             Change::DropEntry(slot) => ((Table::Ledger, ledger_key(&slot)?), RowChange::Remove),
+            Change::PutFloor(floor) => {
+                self.void_below(*floor.author.as_bytes(), floor.floor);
+                put_floor(&floor)?
+            }
+            Change::DropFloor(author) => (floor_key(&author), RowChange::Remove),
             Change::Peer(peer) => put_peer(&peer)?,
             Change::ForgetPeer(id) => (peer_key(&id), RowChange::Remove),
             Change::Count { bucket, node, add } => (count_key(&bucket, &node), RowChange::Add(add)),
@@ -91,6 +98,9 @@ impl Batch {
         if next.knocks_before > 0 {
             self.forget_knocks_before(next.knocks_before);
         }
+        for (author, floor) in next.floors {
+            self.void_below(author, floor);
+        }
         for (key, change) in next.rows {
             self.put(key, change);
         }
@@ -112,6 +122,23 @@ impl Batch {
                     }
                     (_, change) => change,
                 };
+            }
+        }
+    }
+
+    /// Voids an author's entries: those on disk when this is applied, those waiting now. What
+    /// waits may stand before an older row of its slot, so it is turned into that row's end.
+    fn void_below(&mut self, author: [u8; 32], floor: u64) {
+        let known = self.floors.entry(author).or_default();
+        *known = floor.max(*known);
+        let (first, end) = ((Table::Ledger, Vec::new()), (Table::Floors, Vec::new()));
+        for ((_, key), change) in self.rows.range_mut(first..end) {
+            if let RowChange::Put(value) = &*change
+                && is_void(key, value, &author, floor)
+            {
+                self.bytes -= value_bytes(change);
+                *change = RowChange::Remove;
+                self.bytes += value_bytes(change);
             }
         }
     }

@@ -33,6 +33,7 @@ use redb::StorageBackend;
 use tokio::sync::watch;
 
 use crate::mesh::entry::{Entry, Slot};
+use crate::mesh::floor::Floor;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::KnownPeer;
 use crate::mesh::name::Bucket;
@@ -59,6 +60,8 @@ pub struct Loaded {
     /// Durable entries, removed ones included, sorted by bucket length, bucket, key length, key,
     /// author. Their form is checked, their signatures are not.
     pub ledger: Vec<Entry>,
+    /// The greatest floor of each author. Their signatures are not checked.
+    pub floors: Vec<Floor>,
     /// Nodes known from before.
     pub peers: Vec<KnownPeer>,
     /// Requests ever sent, by service and node.
@@ -78,6 +81,11 @@ pub enum Change {
     PutEntry(Entry),
     /// Removes a slot without a tombstone: this node no longer keeps it.
     DropEntry(Slot),
+    /// Sets an author's floor and removes every row of its entries below, in one step. The caller
+    /// has verified and merged it.
+    PutFloor(Floor),
+    /// Forgets an author's floor: this node no longer keeps it.
+    DropFloor(NodeId),
     /// Sets what is known of a node.
     Peer(KnownPeer),
     /// Forgets a node.
@@ -109,7 +117,7 @@ pub enum Change {
     },
     /// Forgets a role.
     ForgetRole(u64),
-    /// Forgets ledger, peers, counts, knocks and roles; the boot number stays.
+    /// Forgets ledger, floors, peers, counts, knocks and roles; the boot number stays.
     ForgetNetwork,
 }
 

@@ -16,7 +16,7 @@ use super::disk::{refuse_non_file, remove_file, sync_dir};
 use super::lock::describe_holder;
 use super::tables::{
     META_BOOT, META_PROBE, META_SCHEMA, RowError, Table, damage, number, read_count, read_entry,
-    read_knock, read_number, read_peer, read_role,
+    read_floor, read_knock, read_number, read_peer, read_role,
 };
 use super::{Loaded, StoreError};
 
@@ -30,12 +30,20 @@ const CACHE_BYTES: usize = 4 * 1024 * 1024;
 type Migration = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
 /// Migration `n` leads from schema `n` to `n + 1`. Never changed once released; only added to.
-pub(super) const MIGRATIONS: &[Migration] = &[first_tables];
+pub(super) const MIGRATIONS: &[Migration] = &[first_tables, floors];
 
 fn first_tables(txn: &WriteTransaction) -> Result<(), redb::Error> {
     for table in Table::ALL {
-        txn.open_table(table.definition())?;
+        // What came with a later schema comes with its migration.
+        if table != Table::Floors {
+            txn.open_table(table.definition())?;
+        }
     }
+    Ok(())
+}
+
+fn floors(txn: &WriteTransaction) -> Result<(), redb::Error> {
+    txn.open_table(Table::Floors.definition())?;
     Ok(())
 }
 
@@ -244,6 +252,7 @@ fn read_all(db: &Database, loaded: &mut Loaded) -> Result<(), redb::Error> {
     let txn = db.begin_read()?;
     let damaged = &mut loaded.damaged;
     loaded.ledger = read_table(&txn, Table::Ledger, damaged, read_entry)?;
+    loaded.floors = read_table(&txn, Table::Floors, damaged, read_floor)?;
     loaded.peers = read_table(&txn, Table::Peers, damaged, read_peer)?;
     loaded.counts = read_table(&txn, Table::Counts, damaged, read_count)?;
     loaded.knocks = read_table(&txn, Table::Knocks, damaged, read_knock)?;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use crate::mesh::addr::HostPort;
 use crate::mesh::entry::{Body, Class, Entry, MAX_KEY_BYTES, MAX_VALUE_BYTES, Slot};
+use crate::mesh::floor::Floor;
 use crate::mesh::id::{NodeId, Signature};
 use crate::mesh::members::KnownPeer;
 use crate::mesh::name::{Bucket, Name};
@@ -46,6 +47,12 @@ pub(super) enum Table {
     ///
     /// *Value* 1, then [`LedgerRow`].
     Ledger,
+    /// *Table* `floors`: below which version an author's entries are void.
+    ///
+    /// *Key* author (32).
+    ///
+    /// *Value* 1, then [`FloorRow`].
+    Floors,
     /// *Table* `peers`: who to dial after a restart.
     ///
     /// *Key* node (32).
@@ -73,9 +80,10 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 6] = [
+    pub(super) const ALL: [Table; 7] = [
         Table::Meta,
         Table::Ledger,
+        Table::Floors,
         Table::Peers,
         Table::Counts,
         Table::Knocks,
@@ -86,6 +94,7 @@ impl Table {
         match self {
             Table::Meta => "meta",
             Table::Ledger => "ledger",
+            Table::Floors => "floors",
             Table::Peers => "peers",
             Table::Counts => "request_counts",
             Table::Knocks => "seen_knocks",
@@ -109,6 +118,13 @@ struct LedgerRow<'a> {
     deleted: bool,
     #[serde(borrow)]
     value: &'a [u8],
+    signature: Signature,
+}
+
+/// What a floor's row adds to its key.
+#[derive(Serialize, Deserialize)]
+struct FloorRow {
+    floor: u64,
     signature: Signature,
 }
 
@@ -233,6 +249,38 @@ pub(super) fn read_entry(key: &[u8], value: &[u8]) -> Result<Entry, RowError> {
         value: row.value.to_vec(),
         signature: row.signature,
     }))
+}
+
+/// Whether a row of the ledger holds an entry of `author` that a floor voids. One that cannot be
+/// read stays, as any other damage does.
+pub(super) fn is_void(key: &[u8], value: &[u8], author: &[u8], floor: u64) -> bool {
+    key.ends_with(author) && decode::<LedgerRow<'_>>(value).is_ok_and(|row| row.version < floor)
+}
+
+/// Whose entry a row of the ledger holds.
+pub(super) fn author_of(ledger_key: &[u8]) -> Option<&[u8; 32]> {
+    ledger_key.last_chunk()
+}
+
+pub(super) fn put_floor(floor: &Floor) -> Result<(RowKey, RowChange), StoreError> {
+    let row = FloorRow {
+        floor: floor.floor,
+        signature: floor.signature,
+    };
+    Ok((floor_key(&floor.author), RowChange::Put(encode(&row)?)))
+}
+
+pub(super) fn floor_key(author: &NodeId) -> RowKey {
+    (Table::Floors, author.as_bytes().to_vec())
+}
+
+pub(super) fn read_floor(key: &[u8], value: &[u8]) -> Result<Floor, RowError> {
+    let row: FloorRow = decode(value)?;
+    Ok(Floor {
+        author: node(key)?,
+        floor: row.floor,
+        signature: row.signature,
+    })
 }
 
 pub(super) fn put_peer(peer: &KnownPeer) -> Result<(RowKey, RowChange), StoreError> {

@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::batch::{Batch, knocks_before};
 use super::lock::DirLock;
-use super::tables::{META_PROBE, RowChange, Table, number, padding};
+use super::tables::{META_PROBE, RowChange, Table, author_of, is_void, number, padding};
 use super::{Health, StoreError};
 
 /// Memory for write-behind changes, while the disk is slow or full. What does not fit is counted
@@ -457,6 +457,9 @@ fn apply(
         txn.open_table(Table::Knocks.definition())?
             .retain_in(first.as_slice()..end.as_slice(), |_, _| false)?;
     }
+    if !batch.floors.is_empty() {
+        void_below(txn, &batch.floors)?;
+    }
     for table in Table::ALL {
         let first = (table, Vec::new());
         let mut rows = batch.rows.range(first..).peekable();
@@ -476,6 +479,17 @@ fn apply(
             }
         }
     }
+    Ok(())
+}
+
+/// Removes the entries below the floors: one pass over the ledger for all of them, because rows
+/// are in the order of buckets and floors are rare.
+fn void_below(txn: &WriteTransaction, floors: &BTreeMap<[u8; 32], u64>) -> Result<(), redb::Error> {
+    txn.open_table(Table::Ledger.definition())?
+        .retain(|key, value| {
+            let floor = author_of(key).and_then(|author| Some((author, *floors.get(author)?)));
+            floor.is_none_or(|(author, floor)| !is_void(key, value, author, floor))
+        })?;
     Ok(())
 }
 

@@ -39,6 +39,14 @@ def u64(n):
     return n.to_bytes(8, "big")
 
 
+def varint(n):
+    """Unsigned LEB128."""
+    out = b""
+    while n > 0x7F:
+        out, n = out + bytes([n & 0x7F | 0x80]), n >> 7
+    return out + bytes([n])
+
+
 def prk_of(secret):
     return mac(b"warren/1 network", secret)
 
@@ -100,6 +108,12 @@ def signed_statements(vectors):
         yield "entry id", entry["id"], hashlib.sha256(signed).hexdigest()
     for alive in vectors["alive"]:
         yield "alive", alive["signed"], alive_bytes(net, author, alive).hex()
+    for floor in vectors["floors"]:
+        signed = b"warren/1 floor\0" + net + author + u64(floor["floor"])
+        yield "floor", floor["signed"], signed.hex()
+        yield "floor id", floor["id"], hashlib.sha256(signed).hexdigest()
+        body = author + varint(floor["floor"]) + bytes.fromhex(floor["signature"])
+        yield "floor body", floor["postcard"], body.hex()
 
 
 def hellos(vectors):

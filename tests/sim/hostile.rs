@@ -304,7 +304,9 @@ fn ids_nobody_has_bring_nothing_and_sessions_without_end_are_refused() {
     let mut siege = Siege::new();
     siege.world.put(VICTIM, "big", Some(&"x".repeat(60_000)));
     siege.world.run(ms(100));
-    let (mut session, open) = warren::mesh::sync::Session::open(1, [3; 16], vec![]).unwrap();
+    let nothing = std::iter::empty();
+    let (mut session, open) =
+        warren::mesh::sync::Session::open(1, [3; 16], vec![], nothing).unwrap();
     siege.world.nodes[siege.puppet].inbox.clear();
     siege.say(&Frame::SyncOpen(open.clone()));
     let heard = std::mem::take(&mut siege.world.nodes[siege.puppet].inbox);

@@ -5,6 +5,7 @@ use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use warren::Token;
 use warren::mesh::entry::{Alive, Class, Draft, Entry, LifeState, NetworkId};
+use warren::mesh::floor::Floor;
 use warren::mesh::hello::Hello;
 use warren::mesh::keys::{NetworkKeys, ProofInput, Role, Secret};
 
@@ -66,6 +67,17 @@ fn alive(incarnation: u32, state: LifeState) -> Value {
     })
 }
 
+fn floor(floor: u64) -> Value {
+    let floor = Floor::sign(NETWORK, &identity(1), floor);
+    json!({
+        "floor": floor.floor,
+        "signed": hex(&floor.signed_bytes(NETWORK)),
+        "id": hex(&floor.id(NETWORK).0),
+        "signature": hex(&floor.signature.to_bytes()),
+        "postcard": hex(&postcard::to_stdvec(&floor).unwrap()),
+    })
+}
+
 #[test]
 fn signed_statements_are_those_of_the_vectors() {
     let computed = json!({
@@ -79,6 +91,7 @@ fn signed_statements_are_those_of_the_vectors() {
             entry("lab_federated", "k", Class::Live, Some(b"{}")),
         ],
         "alive": [alive(0, LifeState::Alive), alive(2, LifeState::Leave)],
+        "floors": [floor(300), floor(VERSION)],
     });
     check("entry.json", &computed);
 }

@@ -108,7 +108,7 @@ impl Scene {
             },
         };
         let (driver, running) = Driver::new(DriverSetup {
-            brain: Brain::new(clock.now(), setup, vec![], vec![]),
+            brain: Brain::new(clock.now(), setup, vec![], vec![], vec![]),
             net,
             links,
             store,

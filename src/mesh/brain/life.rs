@@ -213,9 +213,7 @@ impl Brain {
             },
         };
         self.effects.push_back(Effect::Event(what));
-        for bucket in self.ledger.live_buckets_of(id) {
-            self.dirty.bucket(bucket);
-        }
+        self.touch_services_of(id);
     }
 
     /// This node may know better or worse now what became of everybody.

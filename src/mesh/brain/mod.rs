@@ -29,6 +29,7 @@
 
 mod detector;
 mod dials;
+mod floors;
 mod life;
 mod links;
 mod overlay;
@@ -47,6 +48,7 @@ use super::addr::{HostPort, PeerAddr};
 use super::close::CloseCode;
 use super::entry::{Alive, Class, Draft, Entry, EntryError, ItemId, LifeState, NetworkId, Slot};
 use super::event::What;
+use super::floor::Floor;
 use super::id::{Identity, NodeId};
 use super::ledger::{Ledger, Merge, Refusal};
 use super::members::{Backoff, KnownPeer, LinkId, Member};
@@ -58,6 +60,7 @@ use super::time::Now;
 use super::view::View;
 use super::wire::Frame;
 
+pub use floors::Compacted;
 pub use links::LinkUp;
 pub use reach::Reach;
 
@@ -230,6 +233,10 @@ pub enum Save {
     Entry(Entry),
     /// A durable slot that was given up for newer ones.
     Drop(Slot),
+    /// A floor of another author, and that everything it voids is gone.
+    Floor(Floor),
+    /// The floor of this author was given up.
+    ForgetFloor(NodeId),
     /// What is known of a peer.
     Peer(KnownPeer),
 }
@@ -283,8 +290,15 @@ pub struct Brain {
 }
 
 impl Brain {
-    /// A brain that knows `peers` and `entries` from its store. Its first effects are the dials.
-    pub fn new(now: Now, setup: Setup, peers: Vec<KnownPeer>, entries: Vec<Entry>) -> Self {
+    /// A brain that knows `peers`, `floors` and `entries` from its store. Its first effects are
+    /// the dials.
+    pub fn new(
+        now: Now,
+        setup: Setup,
+        peers: Vec<KnownPeer>,
+        floors: Vec<Floor>,
+        entries: Vec<Entry>,
+    ) -> Self {
         let me = setup.identity.id();
         let (network, boot) = (setup.network, setup.boot);
         let alive = Alive::sign(network, &setup.identity, boot, 0, LifeState::Alive);
@@ -325,6 +339,11 @@ impl Brain {
         };
         brain.ledger.set_boot(me, brain.boot);
         brain.state(now, alive.id(network), me);
+        for floor in floors {
+            if !floor.verify(brain.network) || !brain.ledger.load_floor(floor) {
+                brain.count("stored_floor");
+            }
+        }
         for entry in entries {
             if entry.verify(brain.network).is_err() || !brain.ledger.load(entry) {
                 brain.count("stored_entry");
@@ -467,6 +486,7 @@ impl Brain {
         let entry = Entry::sign(self.network, &self.identity, draft)?;
         match self.ledger.check(&entry, now) {
             Merge::Refused(refusal) => Err(DraftError::Refused(refusal)),
+            Merge::NoRoom { .. } => Err(DraftError::Refused(Refusal::AuthorFull)),
             // What this node was told is durable is not given up for its own newest write.
             Merge::Taken { evicted } if evicted.iter().any(|slot| slot.author == self.me) => {
                 Err(DraftError::Refused(Refusal::AuthorFull))

@@ -11,12 +11,13 @@ use rand::{Rng, RngExt};
 
 use super::Brain;
 use crate::mesh::entry::{Alive, Entry, ItemId};
+use crate::mesh::floor::Floor;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
 use crate::mesh::suspicion::Suspicion;
 use crate::mesh::sync::{Order, Session, Step};
 use crate::mesh::time::Now;
-use crate::mesh::wire::{Frame, MAX_ALIVE, MAX_SUSPECTED, SyncMessage, SyncOpen};
+use crate::mesh::wire::{Frame, MAX_ALIVE, MAX_FLOORS_SENT, MAX_SUSPECTED, SyncMessage, SyncOpen};
 
 /// A session of this node's own that is not over by then is given up, for another link.
 const OPEN_LASTS: Duration = Duration::from_secs(10);
@@ -126,7 +127,12 @@ impl Brain {
                 continue;
             };
             let number = self.sessions.next_number(dialled_by_me);
-            if let Ok((session, open)) = Session::open(number, rng.random(), self.held()) {
+            if let Ok((session, open)) = Session::open(
+                number,
+                rng.random(),
+                self.held(),
+                self.ledger.refused_ids(now),
+            ) {
                 self.sessions.opened = Some(Opened {
                     link,
                     session,
@@ -260,12 +266,14 @@ impl Brain {
 
     /// Sends what is behind `ids`, signs of life first: live entries are void without them.
     fn send_held(&mut self, link: LinkId, ids: &[ItemId]) {
-        let (mut alive, mut doubts, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut alive, mut doubts) = (Vec::new(), Vec::new());
+        let (mut floors, mut entries) = (Vec::new(), Vec::new());
         for id in ids {
             match self.held_by_id(id) {
                 Some(Held::Alive(word)) => alive.push(word),
                 Some(Held::Suspicion(doubt)) => doubts.push(doubt),
                 Some(Held::Entry(entry)) => entries.push(entry),
+                Some(Held::Floor(floor)) => floors.push(floor),
                 None => {}
             }
         }
@@ -276,11 +284,16 @@ impl Brain {
             self.send(link, Frame::Suspicions(some.to_vec()));
         }
         self.send_entries(link, entries);
+        // A floor that came before what its author signed anew would be loss of data.
+        for some in floors.chunks(MAX_FLOORS_SENT) {
+            self.send(link, Frame::Floors(some.to_vec()));
+        }
     }
 
     fn held_by_id(&self, id: &ItemId) -> Option<Held> {
         let Some(about) = self.statements.get(id) else {
-            return self.ledger.by_id(id).cloned().map(Held::Entry);
+            let entry = self.ledger.by_id(id).cloned().map(Held::Entry);
+            return entry.or_else(|| self.ledger.floor_by_id(id).copied().map(Held::Floor));
         };
         if *about == self.me {
             return Some(Held::Alive(self.alive));
@@ -371,4 +384,5 @@ enum Held {
     Alive(Alive),
     Suspicion(Suspicion),
     Entry(Entry),
+    Floor(Floor),
 }

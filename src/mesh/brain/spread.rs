@@ -12,6 +12,7 @@ use super::{Brain, Effect, Save};
 use crate::mesh::close::CloseCode;
 use crate::mesh::entry::{Alive, Class, Draft, Entry, EntryError, ItemId};
 use crate::mesh::event::What;
+use crate::mesh::floor::Floor;
 use crate::mesh::id::NodeId;
 use crate::mesh::ledger::{Merge, Refusal};
 use crate::mesh::members::LinkId;
@@ -19,7 +20,9 @@ use crate::mesh::name::{Bucket, Name};
 use crate::mesh::records::{NODE_BUCKET, NODE_KEY, NodeRecord, is_node_record};
 use crate::mesh::suspicion::Suspicion;
 use crate::mesh::time::Now;
-use crate::mesh::wire::{Frame, MAX_ALIVE, MAX_OFFERED, MAX_SUSPECTED, entry_frames};
+use crate::mesh::wire::{
+    Frame, MAX_ALIVE, MAX_FLOORS_SENT, MAX_OFFERED, MAX_SUSPECTED, entry_frames,
+};
 
 /// Values up to this are pushed, larger ones offered.
 const PUSHED_BYTES: usize = 1024;
@@ -47,6 +50,7 @@ enum Item {
     Alive(Alive),
     Suspicion(Suspicion),
     Entry(Entry, ItemId),
+    Floor(Floor),
 }
 
 struct Fetch {
@@ -62,6 +66,10 @@ impl News {
 
     pub(super) fn suspicion(&mut self, from: Option<NodeId>, suspicion: Suspicion) {
         self.items.push((from, Item::Suspicion(suspicion)));
+    }
+
+    pub(super) fn floor(&mut self, from: Option<NodeId>, floor: Floor) {
+        self.items.push((from, Item::Floor(floor)));
     }
 
     /// Nothing is told: nobody could hear it, or everybody was told otherwise.
@@ -110,6 +118,11 @@ impl Brain {
             Frame::SyncDone(number) => self.sync_done(now, link, number),
             Frame::Neighbour(wanted) => self.take_neighbour(now, link, wanted),
             Frame::Digest(digest) => self.take_digest(now, link, digest),
+            Frame::Floors(floors) => {
+                for floor in floors {
+                    self.take_floor(now, Some(from), floor);
+                }
+            }
             Frame::Offer(ids) => self.take_offer(now, link, ids),
             Frame::Fetch(ids) => self.send_offered(link, &ids),
             Frame::Unknown { .. } => self.count("unknown_kind"),
@@ -121,9 +134,9 @@ impl Brain {
     pub(super) fn take_entry(&mut self, now: Now, from: Option<LinkId>, entry: Entry) {
         // Cheap answers first: a known or older entry costs no signature check.
         match self.ledger.check(&entry, now) {
-            Merge::Taken { .. } => {}
+            Merge::Taken { .. } | Merge::NoRoom { .. } => {}
             Merge::Known | Merge::Older => return,
-            Merge::Refused(refusal) => return self.count(refusal_word(refusal)),
+            Merge::Refused(refusal) => return self.refuse_entry(now, &entry, refusal),
         }
         // Only this process signs for this node: an entry of its own that it does not hold is
         // from before a lost disk. It is kept; a live one would be of an older boot.
@@ -132,14 +145,19 @@ impl Brain {
         {
             return self.bad_entry(link, error);
         }
-        let Merge::Taken { evicted } = self.ledger.merge(entry.clone(), now) else {
-            return;
+        let (evicted, fits) = match self.ledger.merge(entry.clone(), now) {
+            Merge::Taken { evicted } => (evicted, true),
+            Merge::NoRoom { evicted } => (evicted, false),
+            Merge::Known | Merge::Older | Merge::Refused(_) => return,
         };
         for slot in evicted
             .into_iter()
             .filter(|slot| slot.class == Class::Durable)
         {
             self.effects.push_back(Effect::Save(Save::Drop(slot)));
+        }
+        if !fits {
+            return self.refuse_entry(now, &entry, Refusal::AuthorFull);
         }
         if entry.slot.class == Class::Durable && from.is_some() {
             self.effects
@@ -157,6 +175,11 @@ impl Brain {
             .and_then(|link| self.links.get(&link))
             .map(|link| link.peer);
         self.news.items.push((teller, Item::Entry(entry, id)));
+    }
+
+    fn refuse_entry(&mut self, now: Now, entry: &Entry, refusal: Refusal) {
+        self.ledger.note_refused(entry, refusal, now);
+        self.count(refusal_word(refusal));
     }
 
     fn bad_entry(&mut self, link: LinkId, error: EntryError) {
@@ -203,9 +226,7 @@ impl Brain {
         }
         self.place(id);
         self.dirty.node(id);
-        for bucket in self.ledger.live_buckets_of(id) {
-            self.dirty.bucket(bucket);
-        }
+        self.touch_services_of(id);
     }
 
     /// Sends what is new to everybody who should hear it from here.
@@ -216,7 +237,7 @@ impl Brain {
         let news = std::mem::take(&mut self.news.items);
         for (link, peer) in self.news_links() {
             let (mut alive, mut doubts) = (Vec::new(), Vec::new());
-            let (mut entries, mut offers) = (Vec::new(), Vec::new());
+            let (mut entries, mut offers, mut floors) = (Vec::new(), Vec::new(), Vec::new());
             for (_, item) in news.iter().filter(|(from, _)| *from != Some(peer)) {
                 match item {
                     Item::Alive(word) => alive.push(*word),
@@ -225,6 +246,7 @@ impl Brain {
                         entries.push(entry.clone());
                     }
                     Item::Entry(_, id) => offers.push(*id),
+                    Item::Floor(floor) => floors.push(*floor),
                 }
             }
             for some in alive.chunks(MAX_ALIVE) {
@@ -235,6 +257,9 @@ impl Brain {
             }
             self.send_entries(link, entries);
             self.offer(link, &offers);
+            for some in floors.chunks(MAX_FLOORS_SENT) {
+                self.send(link, Frame::Floors(some.to_vec()));
+            }
         }
     }
 
@@ -352,9 +377,7 @@ impl Brain {
             self.set_live(now, bucket, NODE_KEY.to_owned(), value);
         }
         // Who drains is not chosen for any of its services.
-        for bucket in self.ledger.live_buckets_of(self.me) {
-            self.dirty.bucket(bucket);
-        }
+        self.touch_services_of(self.me);
     }
 }
 
@@ -364,16 +387,18 @@ fn items_in(frame: &Frame) -> usize {
         Frame::Alive(alive) => 1 + alive.len(),
         Frame::Suspicions(all) => 1 + all.len(),
         Frame::Want(want) => 1 + want.ids.len(),
+        Frame::Floors(floors) => 1 + floors.len(),
         Frame::Offer(ids) | Frame::Fetch(ids) => 1 + ids.len(),
         _ => 1,
     }
 }
 
-fn refusal_word(refusal: Refusal) -> &'static str {
+pub(super) fn refusal_word(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Future => "future",
         Refusal::Boot => "wrong_boot",
         Refusal::AuthorFull => "author_full",
         Refusal::Full => "ledger_full",
+        Refusal::Floor => "below_floor",
     }
 }

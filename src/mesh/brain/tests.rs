@@ -22,7 +22,7 @@ fn a_full_author_is_told_so_and_keeps_what_it_has() {
         crypto_interval: 9_000,
         timing: Timing::default(),
     };
-    let mut brain = Brain::new(now, setup, vec![], vec![]);
+    let mut brain = Brain::new(now, setup, vec![], vec![], vec![]);
     let bucket: Bucket = "b".parse().unwrap();
     let key = |n: usize| format!("k{n}");
     for n in 0..MAX_ENTRIES_PER_AUTHOR {

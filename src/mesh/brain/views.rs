@@ -68,6 +68,13 @@ impl Brain {
         Some(Arc::new(self.view.clone()))
     }
 
+    /// Something about a node changed that every service of it shows.
+    pub(super) fn touch_services_of(&mut self, id: NodeId) {
+        for bucket in self.ledger.live_buckets_of(id) {
+            self.dirty.bucket(bucket.clone());
+        }
+    }
+
     /// What is shown of a node; `None` for one that left or was never met.
     fn shown_node(&self, now: Now, id: NodeId) -> Option<NodeView> {
         if id == self.me {

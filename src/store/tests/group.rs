@@ -160,6 +160,34 @@ async fn leaving_forgets_the_network_and_not_the_boot() {
     assert_eq!(after, nothing);
 }
 
+/// What an author signs again and the floor beneath it are one transaction; what waits and what
+/// is on disk is voided alike.
+#[tokio::test]
+async fn a_floor_takes_the_entries_below_it_with_it() {
+    let disk = Disk::default();
+    let store = disk.store(never());
+    in_time(store.commit(vec![Change::PutEntry(entry("stored", b"v"))]))
+        .await
+        .unwrap();
+    store.later(Change::PutEntry(entry("waiting", b"v")));
+    let mut survivor = Body::clone(&entry("survivor", b"v"));
+    survivor.version = 9;
+    let changes = vec![
+        Change::PutEntry(survivor.clone().into()),
+        Change::PutFloor(floor(2, 100)),
+        Change::PutFloor(floor(1, 8)),
+    ];
+    in_time(store.commit(changes)).await.unwrap();
+    let loaded = disk.load();
+    assert_eq!(loaded.ledger, [Entry::from(survivor)]);
+    let heights = loaded
+        .floors
+        .iter()
+        .map(|floor| (floor.author, floor.floor));
+    let heights: BTreeMap<NodeId, u64> = heights.collect();
+    assert_eq!(heights, BTreeMap::from([(node(1), 8), (node(2), 100)]));
+}
+
 #[tokio::test]
 async fn write_behind_is_bounded_but_counts_still_add_up() {
     let disk = Disk::default();
@@ -186,6 +214,8 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         (0u8..3, any::<u8>()).prop_map(|(k, v)| Change::PutEntry(entry(&k.to_string(), &[v]))),
         (0u8..3).prop_map(move |n| Change::DropEntry(slot(n))),
+        (1u8..3, 6u64..9).prop_map(|(n, at)| Change::PutFloor(floor(n, at))),
+        (1u8..3).prop_map(|n| Change::DropFloor(node(n))),
         (1u8..3, 1u64..9).prop_map(|(n, add)| count(n, add)),
         (0u64..4, 0u8..3).prop_map(|(epoch, n)| Change::Knock {
             epoch,
@@ -216,6 +246,18 @@ impl Model {
                 let old: u64 = self.0.get(&key).map_or(0, |n| n.parse().unwrap());
                 self.0.insert(key, (old + add).to_string());
             }
+            Change::PutFloor(floor) => {
+                // Every entry here is version 7 of node 1.
+                if floor.author == node(1) && floor.floor > 7 {
+                    self.0.retain(|(table, _), _| *table != Table::Ledger);
+                }
+                self.put(
+                    Table::Floors,
+                    &floor.author.to_string(),
+                    floor.floor.to_string(),
+                );
+            }
+            Change::DropFloor(author) => self.remove(Table::Floors, &author.to_string()),
             Change::Knock { epoch, nonce } => {
                 self.put(Table::Knocks, &format!("{epoch} {nonce:?}"), String::new());
             }
@@ -243,6 +285,9 @@ impl Model {
         let mut model = Self::default();
         for e in &loaded.ledger {
             model.put(Table::Ledger, &e.slot.key, format!("{:?}", e.value));
+        }
+        for f in &loaded.floors {
+            model.put(Table::Floors, &f.author.to_string(), f.floor.to_string());
         }
         for p in &loaded.peers {
             model.put(Table::Peers, &p.id.to_string(), String::new());

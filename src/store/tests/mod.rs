@@ -39,6 +39,10 @@ fn entry(key: &str, value: &[u8]) -> Entry {
     Entry::sign(NETWORK, &Identity::from_seed(&[1; 32]), draft).unwrap()
 }
 
+fn floor(n: u8, floor: u64) -> Floor {
+    Floor::sign(NETWORK, &Identity::from_seed(&[n; 32]), floor)
+}
+
 fn peer(n: u8) -> KnownPeer {
     KnownPeer {
         id: node(n),

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::store::batch::Batch;
 use crate::store::tables::{
-    META_BOOT, META_SCHEMA, RowChange, Table, number, read_count, read_entry, read_knock,
-    read_number, read_peer, read_role,
+    META_BOOT, META_SCHEMA, RowChange, Table, number, read_count, read_entry, read_floor,
+    read_knock, read_number, read_peer, read_role,
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schema/vectors/tables.json");
@@ -20,6 +20,7 @@ fn examples() -> Vec<(&'static str, Change)> {
     vec![
         ("a value", Change::PutEntry(entry("model", b"llama"))),
         ("a tombstone", Change::PutEntry(removed.into())),
+        ("a floor", Change::PutFloor(floor(1, 300))),
         ("a node with all fields", Change::Peer(peer(2))),
         (
             "a node known by id only",
@@ -60,7 +61,7 @@ fn written() -> Value {
         })
     };
     let mut rows = vec![
-        row(Table::Meta, "schema 1", META_SCHEMA, &number(1)),
+        row(Table::Meta, "schema 2", META_SCHEMA, &number(2)),
         row(Table::Meta, "boot", META_BOOT, &number(1_700_000_000_000)),
     ];
     for (says, change) in examples() {
@@ -97,6 +98,7 @@ fn the_vectors_read_as_what_they_say() {
         let example = examples.iter().find(|(says, _)| row["says"] == *says);
         let read = match row["table"].as_str().unwrap() {
             "ledger" => Change::PutEntry(read_entry(&key, &value).unwrap()),
+            "floors" => Change::PutFloor(read_floor(&key, &value).unwrap()),
             "peers" => Change::Peer(read_peer(&key, &value).unwrap()),
             "request_counts" => {
                 let (bucket, node, add) = read_count(&key, &value).unwrap();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use warren::mesh::brain::Save;
 use warren::mesh::entry::{Entry, Slot};
+use warren::mesh::floor::Floor;
 use warren::mesh::id::NodeId;
 use warren::mesh::members::KnownPeer;
 
@@ -13,6 +14,7 @@ use super::{Event, World};
 #[derive(Default)]
 pub(crate) struct Disk {
     pub(crate) entries: BTreeMap<Slot, Entry>,
+    pub(crate) floors: BTreeMap<NodeId, Floor>,
     pub(crate) peers: BTreeMap<NodeId, KnownPeer>,
     pub(crate) boot: u64,
     /// What waits for the next commit.
@@ -25,6 +27,14 @@ impl Disk {
             match save {
                 Save::Entry(entry) => drop(self.entries.insert(entry.slot.clone(), entry)),
                 Save::Drop(slot) => drop(self.entries.remove(&slot)),
+                Save::Floor(floor) => {
+                    let voided = |slot: &Slot, entry: &mut Entry| {
+                        slot.author == floor.author && entry.version < floor.floor
+                    };
+                    self.entries.extract_if(.., voided).for_each(drop);
+                    self.floors.insert(floor.author, floor);
+                }
+                Save::ForgetFloor(author) => drop(self.floors.remove(&author)),
                 Save::Peer(peer) => drop(self.peers.insert(peer.id, peer)),
             }
         }

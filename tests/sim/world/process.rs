@@ -37,8 +37,9 @@ impl World {
             timing: machine.timing,
         };
         let peers = machine.disk.peers.values().cloned().collect();
+        let floors = machine.disk.floors.values().copied().collect();
         let entries = machine.disk.entries.values().cloned().collect();
-        machine.brain = Some(Box::new(Brain::new(now, setup, peers, entries)));
+        machine.brain = Some(Box::new(Brain::new(now, setup, peers, floors, entries)));
         self.with(node, |brain, now, rng| brain.handle_timeout(now, rng));
     }
 
