@@ -30,7 +30,7 @@ const REFUTE: Micros = 1_300 * MS;
 /// Own traffic younger than this beats what others say.
 const DIRECT: Micros = 1_500 * MS;
 /// Between a goodbye and the end of the links, for neighbours that want it repeated.
-const LINGER: Micros = 300 * MS;
+const LINGER: Micros = SECOND;
 /// Between two nodes that join.
 const JOINS: Micros = 20 * MS;
 /// From the last join until shuffles have filled the views.
@@ -108,7 +108,8 @@ pub(crate) enum Event {
         peer: usize,
     },
     KeepAlive {
-        pair: Pair,
+        node: usize,
+        peer: usize,
         epoch: u64,
         attempt: u32,
     },

@@ -84,6 +84,8 @@ pub(crate) struct Network {
     loss: f64,
     /// Bytes on the wire, lost ones included, of all nodes together.
     pub(crate) bytes: u64,
+    /// Those of them that kept links and an overlay, and would have been sent without any news.
+    pub(crate) upkeep: u64,
     /// How many packets were lost.
     pub(crate) lost: u64,
 }
@@ -96,6 +98,7 @@ impl Network {
             seed,
             loss,
             bytes: 0,
+            upkeep: 0,
             lost: 0,
         }
     }
@@ -115,6 +118,11 @@ impl Network {
         let pair = ((a.min(b) as u64) << 32) | a.max(b) as u64;
         SmallRng::seed_from_u64(self.seed ^ pair.wrapping_mul(0x9e37_79b9_7f4a_7c15))
             .random_range(PAIR_LATENCY)
+    }
+
+    /// Bytes of everything but upkeep.
+    pub(crate) fn said(&self) -> u64 {
+        self.bytes - self.upkeep
     }
 
     /// A moment in `span`, for what must not happen on all nodes at once.
