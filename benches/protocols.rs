@@ -71,7 +71,7 @@ fn options() -> Result<Options> {
             "--json" => options.json = true,
             "--quick" => options.plans = QUICK,
             "--nodes" => {
-                options.nodes = Some(args.next().ok_or("--nodes takes a number")?.parse()?)
+                options.nodes = Some(args.next().ok_or("--nodes takes a number")?.parse()?);
             }
             // What cargo itself passes.
             "--bench" => {}

@@ -56,7 +56,7 @@ pub(crate) const FULL: &[Plan] = &[
     plan(10, 40, 1, 2, 90),
     plan(20, 20, 2, 4, 180),
     plan(100, 6, 8, 16, 600),
-    plan(1_000, 1, 10, 10, 120),
+    plan(1_000, 1, 30, 12, 240),
 ];
 
 /// `--quick`: less of it, and not the largest.
@@ -111,11 +111,11 @@ const WARM_UP: Micros = 20 * SECOND;
 /// Entries before the first that counts: a broadcast tree takes its shape by them.
 const FIRST_ENTRIES: usize = 5;
 /// How long an entry or a goodbye may take, and what is charged to an entry.
-const NEWS: Micros = 8 * SECOND;
+const NEWS: Micros = 6 * SECOND;
 /// How long a death may take.
 const DEATH: Micros = 30 * SECOND;
 /// After everybody has noticed a death, before the next begins.
-const AFTER: Micros = 5 * SECOND;
+const AFTER: Micros = 4 * SECOND;
 
 /// Runs a plan and gives one row of the report.
 pub(crate) fn measure(protocol: Protocol, plan: Plan, loss: f64) -> Result<Value> {
@@ -199,6 +199,8 @@ fn run(mesh: &mut impl Candidate, plan: Plan, seed: u64, figures: &mut Figures) 
 /// Kills a node and waits until all have noticed.
 fn death(mesh: &mut impl Candidate, rng: &mut SmallRng, figures: &mut Figures) -> Result<()> {
     let node = pick(mesh, rng);
+    // Not at the same place in everybody's period each time.
+    mesh.run(rng.random_range(0..SECOND))?;
     let now = mesh.now();
     mesh.watch().begin(now, Some(node));
     mesh.kill(node);
