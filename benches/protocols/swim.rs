@@ -82,7 +82,7 @@ impl Tuning {
 }
 
 /// Copies of each piece of news that each node sends. Foca never repairs what nobody sent again,
-/// and with its own number, two thirds of this, every tenth entry misses somebody.
+/// and with its own number, half to two thirds of this, up to every tenth entry misses somebody.
 fn fast_transmissions(nodes: usize) -> NonZeroU8 {
     NonZeroU8::MIN.saturating_add(match nodes {
         0..=20 => 8,

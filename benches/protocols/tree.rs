@@ -5,8 +5,7 @@
 //! broadcasts a suspicion; who hears it counts the accused as gone [`REFUTE`] later, unless the
 //! accused has broadcast a newer incarnation. Whoever hears the accused itself ignores it.
 //!
-//! Sizes: a suspicion 141 B, a refutation or goodbye 110 B, signed as amendment 18 of the security
-//! protocol asks. An id is 32 B; addresses that a stranger would need to dial are not counted.
+//! An id is 32 B; the addresses that a stranger would need to dial are not counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,8 +18,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::Result;
-use crate::candidate::{Candidate, ENTRY_BYTES, Overlay};
+use crate::candidate::{Candidate, Overlay};
 use crate::links::{Links, Pair};
+use crate::news::News;
 use crate::world::{Heap, MS, Micros, Network, SECOND, Watch};
 
 /// A neighbour that is silent for so long is suspected.
@@ -35,9 +35,6 @@ const LINGER: Micros = SECOND;
 const JOINS: Micros = 20 * MS;
 /// From the last join until shuffles have filled the views.
 const SETTLE: Micros = 130 * SECOND;
-
-const SUSPICION_BYTES: usize = 141;
-const STATEMENT_BYTES: usize = 110;
 
 /// A node's number; 32 B on the wire, as an id is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,68 +115,6 @@ pub(crate) enum Event {
         peer: usize,
         epoch: u64,
     },
-}
-
-/// What is broadcast; the rest of its bytes are zeros.
-enum News {
-    Entry(u32),
-    Suspicion {
-        about: usize,
-        incarnation: u32,
-        by: usize,
-    },
-    Alive {
-        about: usize,
-        incarnation: u32,
-    },
-    Leave {
-        about: usize,
-    },
-}
-
-impl News {
-    fn write(&self) -> Result<Vec<u8>> {
-        let (bytes, fields) = match *self {
-            Self::Entry(number) => (ENTRY_BYTES, [0, number, 0, 0]),
-            Self::Suspicion {
-                about,
-                incarnation,
-                by,
-            } => (
-                SUSPICION_BYTES,
-                [1, u32::try_from(about)?, incarnation, u32::try_from(by)?],
-            ),
-            Self::Alive { about, incarnation } => {
-                (STATEMENT_BYTES, [2, u32::try_from(about)?, incarnation, 0])
-            }
-            Self::Leave { about } => (STATEMENT_BYTES, [3, u32::try_from(about)?, 0, 0]),
-        };
-        let mut out: Vec<u8> = fields
-            .iter()
-            .flat_map(|field| field.to_be_bytes())
-            .collect();
-        out.resize(bytes, 0);
-        Ok(out)
-    }
-
-    fn read(content: &[u8]) -> Option<Self> {
-        let (fields, _) = content.as_chunks::<4>();
-        let [kind, first, second, third] = *fields.first_chunk::<4>()?;
-        let first = u32::from_be_bytes(first);
-        let incarnation = u32::from_be_bytes(second);
-        let about = first as usize;
-        Some(match u32::from_be_bytes(kind) {
-            0 => Self::Entry(first),
-            1 => Self::Suspicion {
-                about,
-                incarnation,
-                by: u32::from_be_bytes(third) as usize,
-            },
-            2 => Self::Alive { about, incarnation },
-            3 => Self::Leave { about },
-            _ => return None,
-        })
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
