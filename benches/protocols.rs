@@ -23,8 +23,8 @@
 //!
 //! What it found (1 % loss if not said):
 //! 1. Idle, at 1,000 nodes: foca LAN 394 B/s, foca fast 848 B/s, iroh-gossip 768 B/s; alike at 10.
-//! 2. At 5 % loss and 1,000 nodes foca LAN sends 2,419 B/s and foca fast 1,780 B/s: they gossip
-//!    about refuted suspicions without pause. iroh-gossip sends 791 B/s, links repair loss.
+//! 2. At 5 % loss and 1,000 nodes foca LAN sends 2,419 B/s and foca fast 1,780 B/s: probably
+//!    gossip about suspicions that are then refuted. iroh-gossip sends 791 B/s.
 //! 3. A killed node is gone for all of 1,000 after (median, worst of 30) 14.5 and 20.2 s with foca
 //!    LAN, 3.1 and 6.4 s with foca fast, 3.5 and 3.9 s with iroh-gossip.
 //! 4. Of 10 after 1.9 and 4.1 s with foca fast, 3.0 and 3.3 s with iroh-gossip: random probing has
@@ -35,10 +35,10 @@
 //!    1.06 s with foca LAN (medians); on all 10 after 0.09, 0.19 and 0.32 s.
 //! 7. It costs each of 1,000 nodes 8.3 kB with foca fast, 5.6 kB with foca LAN, 1.0 kB with
 //!    iroh-gossip: gossip sends every copy blindly, a tree one and a few announcements.
-//! 8. Foca LAN leaves somebody out for good: at 10 nodes 8 of 80 entries, at 100 3 of 96. Foca fast
+//! 8. Foca LAN leaves somebody out (6 s later still): at 10 nodes 8 of 80 entries, at 100 3 of 96. Foca fast
 //!    left out none, at twice the copies. Any gossip needs reconciliation behind it.
 //! 9. A leaving node is gone for all 1,000 after 0.31 s with foca fast, 1.1 s with foca LAN, 1.45 s
-//!    with iroh-gossip, whose tree the leaving and the dead have just broken.
+//!    with iroh-gossip, probably because the deaths between have broken its tree.
 //! 10. Foca wins on speed, and keeps no links; but its updates are unsigned and its incarnation is
 //!     a `u16`: one forged `Suspect(X, 65535)` cannot be refuted, and X must rejoin under a new
 //!     identity. Signing each update would add 64 B to its 13 B. An acknowledgement with news in
