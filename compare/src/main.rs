@@ -1,4 +1,4 @@
-//! `cargo bench --bench protocols [-- --json] [-- --quick] [-- --nodes N]`
+//! `cargo run --release --manifest-path compare/Cargo.toml [-- --json] [-- --quick] [-- --nodes N]`
 //!
 //! Membership and dissemination compared in virtual time: published state machines on one seeded
 //! heap of events. A pair of nodes is 35 to 60 ms apart one way, each packet adds up to 5 ms, and
@@ -35,8 +35,8 @@
 //!    1.06 s with foca LAN (medians); on all 10 after 0.09, 0.19 and 0.32 s.
 //! 7. It costs each of 1,000 nodes 8.3 kB with foca fast, 5.6 kB with foca LAN, 1.0 kB with
 //!    iroh-gossip: gossip sends every copy blindly, a tree one and a few announcements.
-//! 8. Foca LAN leaves somebody out (6 s later still): at 10 nodes 8 of 80 entries, at 100 3 of 96. Foca fast
-//!    left out none, at twice the copies. Any gossip needs reconciliation behind it.
+//! 8. Foca LAN leaves somebody out (6 s later still): at 10 nodes 8 of 80 entries, at 100 3 of 96.
+//!    Foca fast left out none, at twice the copies. Any gossip needs reconciliation behind it.
 //! 9. A leaving node is gone for all 1,000 after 0.31 s with foca fast, 1.1 s with foca LAN, 1.45 s
 //!    with iroh-gossip, probably because the deaths between have broken its tree.
 //! 10. Foca wins on speed, and keeps no links; but its updates are unsigned and its incarnation is
@@ -44,23 +44,14 @@
 //!     identity. Signing each update would add 64 B to its 13 B. An acknowledgement with news in
 //!     it is also larger than its ping, which a datagram with a spoofed source should never get.
 
-#[path = "protocols/candidate.rs"]
 mod candidate;
-#[path = "protocols/links.rs"]
 mod links;
-#[path = "protocols/measure.rs"]
 mod measure;
-#[path = "protocols/news.rs"]
 mod news;
-#[path = "protocols/report.rs"]
 mod report;
-#[path = "protocols/swim.rs"]
 mod swim;
-#[path = "protocols/tree.rs"]
 mod tree;
-#[path = "protocols/wire.rs"]
 mod wire;
-#[path = "protocols/world.rs"]
 mod world;
 
 use std::io::Write;
