@@ -298,9 +298,23 @@ pub enum LifeState {
     Leave = 1,
 }
 
-/// A node's signed word about its own life (C18). The greatest (boot, incarnation, state) counts.
+/// A node's signed word about its own life (C18): a handle to a [`Life`] that nothing can change
+/// any more. Clones share it, and with it its id and that its signature was checked. The greatest
+/// (boot, incarnation, state) counts.
+#[derive(Clone, Deserialize)]
+#[serde(from = "Life")]
+pub struct Alive(Arc<SharedLife>);
+
+struct SharedLife {
+    life: Life,
+    /// As with [`Entry`].
+    id: OnceLock<(NetworkId, ItemId)>,
+    verified: OnceLock<()>,
+}
+
+/// What an [`Alive`] says, and the signature under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Alive {
+pub struct Life {
     /// Who speaks.
     pub node: NodeId,
     /// `max(stored + 1, unix_ms)` at the start of the process; never repeats.
@@ -309,36 +323,11 @@ pub struct Alive {
     pub incarnation: u32,
     /// Here or gone.
     pub state: LifeState,
-    /// The node's own.
+    /// The node's own, over [`Life::signed_bytes`].
     pub signature: Signature,
 }
 
-impl Alive {
-    /// Signs a sign of life of `identity`.
-    pub fn sign(
-        network: NetworkId,
-        identity: &Identity,
-        boot: u64,
-        incarnation: u32,
-        state: LifeState,
-    ) -> Self {
-        let mut alive = Alive {
-            node: identity.id(),
-            boot,
-            incarnation,
-            state,
-            signature: Signature::from([0; 64]),
-        };
-        alive.signature = identity.sign(&alive.signed_bytes(network));
-        alive
-    }
-
-    /// Whether the node itself signed this in this network.
-    pub fn verify(&self, network: NetworkId) -> bool {
-        self.node
-            .verify(&self.signed_bytes(network), &self.signature)
-    }
-
+impl Life {
     /// `"warren/1 alive\0" || network_id || node || boot u64 || inc u32 || state u8`, big endian.
     pub fn signed_bytes(&self, network: NetworkId) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(80);
@@ -350,15 +339,93 @@ impl Alive {
         bytes.push(self.state as u8);
         bytes
     }
+}
+
+impl Alive {
+    /// Signs a sign of life of `identity`.
+    pub fn sign(
+        network: NetworkId,
+        identity: &Identity,
+        boot: u64,
+        incarnation: u32,
+        state: LifeState,
+    ) -> Self {
+        let mut life = Life {
+            node: identity.id(),
+            boot,
+            incarnation,
+            state,
+            signature: Signature::from([0; 64]),
+        };
+        life.signature = identity.sign(&life.signed_bytes(network));
+        life.into()
+    }
+
+    /// Whether the node itself signed this in this network. The answer "yes" is remembered.
+    pub fn verify(&self, network: NetworkId) -> bool {
+        let known = self.0.id.get().filter(|(of, _)| *of == network);
+        if known.is_some() && self.0.verified.get().is_some() {
+            return true;
+        }
+        let signed = self.signed_bytes(network);
+        let good = self.node.verify(&signed, &self.signature);
+        let (of, _) = self.0.id.get_or_init(|| (network, item_id(&signed)));
+        if good && *of == network {
+            self.0.verified.get_or_init(|| ());
+        }
+        good
+    }
 
     /// Its name in reconciliation: SHA-256 of the signed bytes.
     pub fn id(&self, network: NetworkId) -> ItemId {
-        ItemId(sha256(&self.signed_bytes(network)))
+        let compute = || item_id(&self.signed_bytes(network));
+        match self.0.id.get_or_init(|| (network, compute())) {
+            (of, id) if *of == network => *id,
+            _ => compute(),
+        }
     }
 
     /// Order among one node's own words.
     pub fn rank(&self) -> (u64, u32, LifeState) {
         (self.boot, self.incarnation, self.state)
+    }
+}
+
+impl From<Life> for Alive {
+    fn from(life: Life) -> Self {
+        Self(Arc::new(SharedLife {
+            life,
+            id: OnceLock::new(),
+            verified: OnceLock::new(),
+        }))
+    }
+}
+
+impl Deref for Alive {
+    type Target = Life;
+
+    fn deref(&self) -> &Life {
+        &self.0.life
+    }
+}
+
+impl Serialize for Alive {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.life.serialize(to)
+    }
+}
+
+impl PartialEq for Alive {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.life == other.0.life
+    }
+}
+
+impl Eq for Alive {}
+
+impl fmt::Debug for Alive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.life.fmt(f)
     }
 }
 
@@ -471,10 +538,13 @@ mod tests {
     #[test]
     fn an_alive_of_another_network_or_node_is_void() {
         let node = Identity::from_seed(&[1; 32]);
-        let mut alive = Alive::sign(NETWORK, &node, 9, 0, LifeState::Alive);
+        let alive = Alive::sign(NETWORK, &node, 9, 0, LifeState::Alive);
         assert!(alive.verify(NETWORK));
         assert!(!alive.verify(NetworkId([0; 16])));
-        alive.state = LifeState::Leave;
-        assert!(!alive.verify(NETWORK));
+        let gone = Alive::from(Life {
+            state: LifeState::Leave,
+            ..*alive
+        });
+        assert!(!gone.verify(NETWORK));
     }
 }

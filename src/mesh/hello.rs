@@ -9,7 +9,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::entry::{Alive, LifeState};
+use super::entry::{Alive, Life, LifeState};
 use super::id::{NodeId, Signature};
 
 /// Longest Hello without its length.
@@ -111,13 +111,13 @@ impl Hello {
         let versions = (from.u16()?, from.u16()?);
         let hello = Self {
             versions,
-            alive: Alive {
+            alive: Alive::from(Life {
                 node: sender,
                 boot: from.u64()?,
                 incarnation: from.u32()?,
                 state: LifeState::Alive,
                 signature: Signature::from(from.array::<64>()?),
-            },
+            }),
             unix_s: from.u64()?,
             observed: from.address()?,
             generation: from.u32()?,

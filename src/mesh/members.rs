@@ -167,19 +167,20 @@ impl Member {
 
     /// Its current boot as far as known; 0 while unknown.
     pub fn boot(&self) -> u64 {
-        self.alive.map_or(self.min_boot, |alive| alive.boot)
+        let alive = self.alive.as_ref();
+        alive.map_or(self.min_boot, |alive| alive.boot)
     }
 
     /// Whether it said that it left, in its current boot.
     pub fn has_left(&self) -> bool {
-        self.alive
-            .is_some_and(|alive| alive.state == LifeState::Leave)
+        let alive = self.alive.as_ref();
+        alive.is_some_and(|alive| alive.state == LifeState::Leave)
     }
 
     /// Whether it is there as far as anybody knows: it has said so, and nobody's doubt has stood.
     pub fn stands(&self) -> bool {
-        let says_so = |alive: Alive| alive.state == LifeState::Alive;
-        self.alive.is_some_and(says_so) && !self.down
+        let says_so = |alive: &Alive| alive.state == LifeState::Alive;
+        self.alive.as_ref().is_some_and(says_so) && !self.down
     }
 
     /// Whether another word of `accuser` against its present sign of life would be kept.

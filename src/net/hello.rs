@@ -162,7 +162,7 @@ impl Greeter<'_> {
         let remote = connection.remote_address();
         let hello = Hello {
             versions: (VERSION, VERSION),
-            alive: self.alive,
+            alive: self.alive.clone(),
             unix_s: self.gate.clock().now().unix_s(),
             observed: std::net::SocketAddr::new(remote.ip().to_canonical(), remote.port()),
             generation: 0,

@@ -208,7 +208,7 @@ impl Net {
     }
 
     pub(super) fn alive(&self) -> Alive {
-        *lock(&self.alive)
+        lock(&self.alive).clone()
     }
 
     pub(super) fn admission(&self) -> MutexGuard<'_, Admission> {

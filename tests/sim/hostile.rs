@@ -167,8 +167,9 @@ fn signs_of_life_in_the_name_of_another_change_nothing() {
         (real.boot, LifeState::Leave),
         (real.boot + 1, LifeState::Alive),
     ] {
-        let mut forged = alive(siege.me(), boot, 9, state);
+        let mut forged = *alive(siege.me(), boot, 9, state);
         forged.node = siege.world.id(WITNESS);
+        let forged = Alive::from(forged);
         siege.say(&Frame::Alive(vec![forged]));
     }
     assert_eq!(siege.refused("bad_signature"), 2);
@@ -184,13 +185,13 @@ fn a_leave_of_an_earlier_start_is_void() {
     siege.world.restart(WITNESS);
     siege.world.until("whole", secs(2), World::whole);
     siege.world.nodes[VICTIM].events.clear();
-    siege.say(&Frame::Alive(vec![old_leave]));
+    siege.say(&Frame::Alive(vec![old_leave.clone()]));
     assert!(siege.world.sees(VICTIM, WITNESS));
     // Nor after a restart of the victim, which knows the witness's start from its disk.
     siege.world.restart(VICTIM);
     let hello = alive(siege.me(), BOOT, 0, LifeState::Alive);
     siege.link = siege.world.puppet_link(siege.puppet, VICTIM, hello);
-    siege.say(&Frame::Alive(vec![old_leave]));
+    siege.say(&Frame::Alive(vec![old_leave.clone()]));
     siege.world.until("whole", secs(3), World::whole);
     siege.world.nodes[VICTIM].events.clear();
     siege.world.nodes[WITNESS].events.clear();
@@ -371,8 +372,9 @@ fn a_newer_start_of_this_node_stops_it_and_a_forged_one_does_not() {
     let mut siege = Siege::new();
     let own = siege.world.nodes[VICTIM].identity.clone();
     let boot = siege.world.brain(VICTIM).alive().boot;
-    let mut forged = alive(siege.me(), boot + 1, 0, LifeState::Alive);
+    let mut forged = *alive(siege.me(), boot + 1, 0, LifeState::Alive);
     forged.node = own.id();
+    let forged = Alive::from(forged);
     siege.say(&Frame::Alive(vec![
         forged,
         alive(&own, boot, 9, LifeState::Leave),

@@ -204,8 +204,8 @@ fn a_leave_takes_effect_at_once_and_gossip_never_takes_it_back() {
         let late = world.puppet();
         let hello = Alive::sign(NETWORK, &world.nodes[late].identity, 1, 0, LifeState::Alive);
         for node in world.running() {
-            let link = world.puppet_link(late, node, hello);
-            world.say(link, &Frame::Alive(vec![alive]));
+            let link = world.puppet_link(late, node, hello.clone());
+            world.say(link, &Frame::Alive(vec![alive.clone()]));
             world.say(link, &Frame::Entries(old.clone()));
         }
         world.run(secs(5));

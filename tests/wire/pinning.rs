@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use warren::mesh::close::CloseCode;
+use warren::mesh::entry::{Alive, Life};
 use warren::mesh::hello::Hello;
 use warren::mesh::keys::{ProofInput, Role};
 use warren::mesh::knock::Knock;
@@ -166,7 +167,11 @@ async fn a_hello_proof_holds_for_one_side_of_one_connection_of_one_epoch() {
         "another's sign of life",
         honest,
         |hello| {
-            hello.alive.signature = Puppet::new(8, &token(CALM)).alive().signature;
+            let signature = Puppet::new(8, &token(CALM)).alive().signature;
+            hello.alive = Alive::from(Life {
+                signature,
+                ..*hello.alive
+            });
         },
     )
     .await;
@@ -176,7 +181,11 @@ async fn a_hello_proof_holds_for_one_side_of_one_connection_of_one_epoch() {
         "a boot that was not signed",
         honest,
         |hello| {
-            hello.alive.boot += 1;
+            let boot = hello.alive.boot + 1;
+            hello.alive = Alive::from(Life {
+                boot,
+                ..*hello.alive
+            });
         },
     )
     .await;

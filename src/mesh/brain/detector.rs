@@ -300,7 +300,7 @@ impl Brain {
         let Some(member) = self.members.get_mut(&id).filter(|_| !leaving) else {
             return;
         };
-        let Some(alive) = member.alive.filter(|_| member.stands()) else {
+        let Some(alive) = member.alive.clone().filter(|_| member.stands()) else {
             return;
         };
         let rank = Some((alive.boot, alive.incarnation));

@@ -143,15 +143,10 @@ impl Brain {
         MAX_DIALS.saturating_sub(self.dialling.len())
     }
 
-    /// From when on the member should be dialled: it has no link, or none that will do for much
-    /// longer.
+    /// From when on the member may be dialled.
     fn dial_due_at(&self, id: &NodeId) -> Option<Duration> {
         let member = self.members.get(id).filter(|member| member.is_dialable())?;
-        let mut due = member.backoff.due_at()?;
-        for link in member.links.iter().filter_map(|link| self.links.get(link)) {
-            due = due.max(link.renew_at(&self.timing)?);
-        }
-        Some(due)
+        member.backoff.due_at()
     }
 
     /// When to try members that are not known to be there. Without any link everybody is worth a
@@ -170,7 +165,7 @@ impl Brain {
         if self.alive.state == LifeState::Leave {
             return None;
         }
-        let near = self.overlay.neighbours();
+        let near = self.overlay.missing();
         let near = near.filter_map(|id| self.dial_due_at(id)).min();
         let pinned = near.into_iter().chain(self.retry_due_at());
         let pinned = pinned.filter(|_| self.dial_room() > 0).min();
@@ -184,7 +179,7 @@ impl Brain {
             return;
         }
         let due = |id: &&NodeId| self.dial_due_at(id).is_some_and(|at| at <= now.mono);
-        let near: Vec<NodeId> = self.overlay.neighbours().filter(due).copied().collect();
+        let near: Vec<NodeId> = self.overlay.missing().filter(due).copied().collect();
         for id in near.into_iter().take(self.dial_room()) {
             self.dial_member(id);
         }

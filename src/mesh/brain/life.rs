@@ -32,7 +32,7 @@ impl Brain {
         if member.is_some_and(|member| alive.boot < member.min_boot) {
             return self.count("old_boot");
         }
-        let known = member.and_then(|member| member.alive);
+        let known = member.and_then(|member| member.alive.as_ref());
         if known.is_some_and(|known| known.rank() >= alive.rank()) {
             return;
         }
@@ -42,17 +42,17 @@ impl Brain {
         if !alive.verify(self.network) {
             return self.count("bad_signature");
         }
-        self.replace_alive(now, alive);
+        self.replace_alive(now, &alive);
         self.news.alive(from, alive);
     }
 
     /// Puts a greater sign of life in the place of the one that was known, and draws every
     /// conclusion from it.
-    fn replace_alive(&mut self, now: Now, alive: Alive) {
+    fn replace_alive(&mut self, now: Now, alive: &Alive) {
         let (id, network, me) = (alive.node, self.network, self.me);
         let member = self.members.entry(id).or_insert_with(|| Member::new(id));
         let newer_boot = member.boot() < alive.boot;
-        let before = member.alive.replace(alive);
+        let before = member.alive.replace(alive.clone());
         let refuted = std::mem::take(&mut member.suspicions);
         member.down = false;
         if newer_boot {
@@ -92,9 +92,9 @@ impl Brain {
         let Some(member) = self.members.get(&suspicion.subject) else {
             return;
         };
-        let current = member
-            .alive
-            .is_some_and(|alive| suspicion.names(&alive) && alive.state == LifeState::Alive);
+        let alive = member.alive.as_ref();
+        let current =
+            alive.is_some_and(|alive| suspicion.names(&alive) && alive.state == LifeState::Alive);
         if !current || !member.takes_suspicion_of(&suspicion.accuser) {
             return;
         }
@@ -154,7 +154,7 @@ impl Brain {
         let current = suspicion.names(&self.alive) && self.alive.state == LifeState::Alive;
         if current && suspicion.verify(self.network) {
             self.set_own_alive(now, LifeState::Alive);
-            self.news.alive(None, self.alive);
+            self.news.alive(None, self.alive.clone());
         }
     }
 
@@ -164,7 +164,7 @@ impl Brain {
         let incarnation = self.alive.incarnation.saturating_add(1);
         self.alive = Alive::sign(self.network, &self.identity, self.boot, incarnation, state);
         self.state(now, self.alive.id(self.network), self.me);
-        self.effects.push_back(Effect::OwnAlive(self.alive));
+        self.effects.push_back(Effect::OwnAlive(self.alive.clone()));
     }
 
     /// Takes down every member whose time to refute is over.

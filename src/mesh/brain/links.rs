@@ -159,7 +159,7 @@ impl Brain {
         if up.dialled.is_some() {
             member.prefer(up.remote);
         }
-        self.take_alive(now, Some(up.peer), up.alive);
+        self.take_alive(now, Some(up.peer), up.alive.clone());
         self.overlay.linked(&up.peer);
         self.greet(up);
         self.resolve_duplicates(up.peer);
@@ -206,7 +206,7 @@ impl Brain {
         if up.dialled.is_some() {
             member.backoff.failed(now.mono, rng);
         }
-        let newest = member.alive;
+        let newest = member.alive.clone();
         self.send(up.link, Frame::Alive(newest.into_iter().collect()));
         self.effects.push_back(Effect::Close {
             link: up.link,

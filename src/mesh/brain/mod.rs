@@ -338,7 +338,8 @@ impl Brain {
             identity: setup.identity,
         };
         brain.ledger.set_boot(me, brain.boot);
-        brain.state(now, alive.id(network), me);
+        let own_life = brain.alive.id(network);
+        brain.state(now, own_life, me);
         for floor in floors {
             if !floor.verify(brain.network) || !brain.ledger.load_floor(floor) {
                 brain.count("stored_floor");
@@ -392,6 +393,7 @@ impl Brain {
         self.check_suspected(now);
         self.check_sessions(now);
         self.check_fetches(now);
+        self.check_renewals(now);
         self.draw(now, rng);
         self.trim(now);
         self.search_clock(now);
@@ -434,7 +436,7 @@ impl Brain {
 
     /// This node's newest sign of life, as its Hello carries it.
     pub fn alive(&self) -> Alive {
-        self.alive
+        self.alive.clone()
     }
 
     /// The ledger, for reading.
@@ -539,7 +541,7 @@ impl Brain {
         self.news.clear();
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
-            self.send(link, Frame::Alive(vec![self.alive]));
+            self.send(link, Frame::Alive(vec![self.alive.clone()]));
         }
     }
 

@@ -40,6 +40,8 @@ struct Near {
 pub(super) struct Overlay {
     rings: Rings,
     neighbours: BTreeMap<NodeId, Near>,
+    /// Those of them without link, or with one that will not do for much longer.
+    missing: BTreeSet<NodeId>,
     random: Option<NodeId>,
     next_draw: Duration,
     /// Members that could be dialled and are not known to be there.
@@ -53,6 +55,7 @@ impl Overlay {
         Self {
             rings,
             neighbours: BTreeMap::new(),
+            missing: BTreeSet::new(),
             random: None,
             next_draw: Duration::ZERO,
             absent: BTreeSet::new(),
@@ -74,21 +77,37 @@ impl Overlay {
         self.absent.iter()
     }
 
-    pub(super) fn neighbours(&self) -> impl Iterator<Item = &NodeId> {
-        self.neighbours.keys()
+    /// Neighbours that want a link, or a newer one.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &NodeId> {
+        self.missing.iter()
     }
 
     pub(super) fn linked(&mut self, id: &NodeId) {
         if let Some(near) = self.neighbours.get_mut(id) {
             self.dirty |= near.late;
             (near.missing, near.late) = (None, false);
+            self.missing.remove(id);
         }
     }
 
     pub(super) fn unlinked(&mut self, now: Duration, id: &NodeId) {
         if let Some(near) = self.neighbours.get_mut(id) {
             near.missing = Some(now);
+            self.missing.insert(*id);
         }
+    }
+
+    fn add(&mut self, id: NodeId, missing: Option<Duration>) {
+        let late = false;
+        self.neighbours.insert(id, Near { missing, late });
+        if missing.is_some() {
+            self.missing.insert(id);
+        }
+    }
+
+    fn remove(&mut self, id: &NodeId) {
+        self.neighbours.remove(id);
+        self.missing.remove(id);
     }
 
     /// A dial of it failed: whoever is next is needed.
@@ -150,7 +169,7 @@ impl Brain {
         let gone = self.overlay.neighbours.keys();
         let gone: Vec<NodeId> = gone.filter(|id| !wanted.contains(id)).copied().collect();
         for id in gone {
-            self.overlay.neighbours.remove(&id);
+            self.overlay.remove(&id);
             if let Some(link) = self.best_link(id) {
                 self.send(link, Frame::Neighbour(false));
                 self.consider_trimming(now, link);
@@ -165,11 +184,8 @@ impl Brain {
 
     fn add_neighbour(&mut self, now: Now, id: NodeId) {
         let link = self.best_link(id);
-        let near = Near {
-            missing: link.is_none().then_some(now.mono),
-            late: false,
-        };
-        self.overlay.neighbours.insert(id, near);
+        let missing = link.is_none().then_some(now.mono);
+        self.overlay.add(id, missing);
         if let Some(link) = link {
             self.send(link, Frame::Neighbour(true));
             self.reconcile(link);
@@ -211,6 +227,22 @@ impl Brain {
             .filter(|(_, link)| link.wanted && !self.overlay.is_neighbour(&link.peer));
         links.extend(others.map(|(id, link)| (*id, link.peer)).take(MAX_ADOPTED));
         links
+    }
+
+    /// Looks for neighbours whose link is about to be of no use: too old, or retired.
+    pub(super) fn check_renewals(&mut self, now: Now) {
+        let near = self.overlay.neighbours.keys();
+        let old = near.filter(|id| {
+            let links = self.members.get(id).map_or(&[][..], |member| &member.links);
+            let links = links.iter().filter_map(|link| self.links.get(link));
+            let renew = links.map(|link| link.renew_at(&self.timing));
+            renew
+                .reduce(|a, b| Some(a?.max(b?)))
+                .flatten()
+                .is_some_and(|at| at <= now.mono)
+        });
+        let old: Vec<NodeId> = old.copied().collect();
+        self.overlay.missing.extend(old);
     }
 
     /// Draws another random neighbour now and then.

@@ -296,10 +296,11 @@ impl Brain {
             return entry.or_else(|| self.ledger.floor_by_id(id).copied().map(Held::Floor));
         };
         if *about == self.me {
-            return Some(Held::Alive(self.alive));
+            return Some(Held::Alive(self.alive.clone()));
         }
         let member = self.members.get(about)?;
-        let alive = member.alive.filter(|alive| alive.id(self.network) == *id);
+        let alive = member.alive.clone();
+        let alive = alive.filter(|alive| alive.id(self.network) == *id);
         let mut doubts = member.suspicions.iter();
         alive.map(Held::Alive).or_else(|| {
             let doubt = doubts.find(|doubt| doubt.id(self.network) == *id)?;

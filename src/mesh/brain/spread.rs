@@ -240,7 +240,7 @@ impl Brain {
             let (mut entries, mut offers, mut floors) = (Vec::new(), Vec::new(), Vec::new());
             for (_, item) in news.iter().filter(|(from, _)| *from != Some(peer)) {
                 match item {
-                    Item::Alive(word) => alive.push(*word),
+                    Item::Alive(word) => alive.push(word.clone()),
                     Item::Suspicion(doubt) => doubts.push(*doubt),
                     Item::Entry(entry, _) if entry.value.len() <= PUSHED_BYTES => {
                         entries.push(entry.clone());

@@ -154,7 +154,7 @@ impl World {
         else {
             return;
         };
-        let (from, process, alive) = (*from, *process, *alive);
+        let (from, process, alive) = (*from, *process, alive.clone());
         if self.nodes[from].process != process {
             return;
         }
@@ -220,7 +220,7 @@ impl World {
             return;
         };
         let [near, far] = [end, 1 - end].map(|side| joined.ends[side].node);
-        let (link, alive) = (joined.ends[end].link, joined.ends[1 - end].alive);
+        let (link, alive) = (joined.ends[end].link, joined.ends[1 - end].alive.clone());
         let dialled = match joined.dial.filter(|_| end == 0) {
             Some(dial) => match self.dials[dial].take() {
                 Some(dial) => Some(dial.dialled),

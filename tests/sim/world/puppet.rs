@@ -19,7 +19,7 @@ impl World {
     pub(crate) fn puppet_link(&mut self, puppet: usize, to: usize, alive: Alive) -> usize {
         let (p, t) = (self.nodes[puppet].process, self.nodes[to].process);
         let far = self.brain(to).alive();
-        let conn = self.connect((puppet, p, alive), (to, t, far), None);
+        let conn = self.connect((puppet, p, alive.clone()), (to, t, far), None);
         let joined = self.conns[conn].as_mut().expect("just made");
         joined.ends.iter_mut().for_each(|end| end.up = true);
         let far = joined.ends[1].link;
