@@ -20,10 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::{Builder, Runtime};
-use warren::mesh::entry::{Entry, Slot};
 
 use disk::{Chance, Disk, Op, Replay, Unsynced};
-use story::{Held, Recording, Session, Step, meta, put, tell};
+use story::{Held, Recording, Session, Step, before_floors, check_floors, meta, put, tell, voids};
 
 /// How much of all that could happen is tried.
 struct Effort {
@@ -62,6 +61,8 @@ struct Seen {
     more: u64,
     /// Nothing of what was begun and not acknowledged was there.
     less: u64,
+    /// Floors were there.
+    floors: u64,
     chance: Chance,
 }
 
@@ -71,6 +72,7 @@ impl Seen {
         let Chance { kept, lost, torn } = self.chance;
         assert!(self.crashes > 200 && self.in_repair > 20, "{self:?}");
         assert!(self.more > 10 && self.less > 10, "{self:?}");
+        assert!(self.floors > 20, "{self:?}");
         assert!(kept.min(lost).min(torn) > 20, "{self:?}");
     }
 }
@@ -110,6 +112,8 @@ impl<'a> Check<'a> {
             boot: boot - 1,
             ..session.held().clone()
         };
+        check_floors(&found)?;
+        self.seen.floors += u64::from(!found.floors.is_empty());
         let Some(which) = possible.iter().position(|step| step.held == found) else {
             return Err(difference(possible, &found));
         };
@@ -129,7 +133,7 @@ impl<'a> Check<'a> {
         }];
         steps.extend(session.close());
         let ops = disk.ops();
-        let rows = [("boot".to_owned(), boot), ("schema".to_owned(), 1)];
+        let rows = [("boot".to_owned(), boot), ("schema".to_owned(), 2)];
         let meta = meta(&disk);
         if meta != BTreeMap::from(rows) {
             return Err(format!("meta holds {meta:?}, the boot is {boot}"));
@@ -165,13 +169,14 @@ fn difference(possible: &[Step], found: &Held) -> String {
     };
     format!(
         "found none of {} states: boot {} of {}..={}, lost entries {:?}, foreign entries {:?}, \
-         counts {:?}, {} peers, knocks {:?}, roles {:?}",
+         floors {:?}, counts {:?}, {} peers, knocks {:?}, roles {:?}",
         possible.len(),
         found.boot,
         first.boot,
         last.boot,
         &keys(first) - &keys(found),
         &keys(found) - &keys(last),
+        found.floors.values().map(|f| f.floor).collect::<Vec<_>>(),
         found.counts.values(),
         found.peers.len(),
         found.knocks,
@@ -179,17 +184,29 @@ fn difference(possible: &[Step], found: &Held) -> String {
     )
 }
 
-/// Of each slot the newest entry there ever was.
-fn everything(recording: &Recording) -> BTreeMap<Slot, Entry> {
-    let mut all: BTreeMap<Slot, Entry> = BTreeMap::new();
-    for entry in recording.steps.iter().flat_map(|s| s.held.ledger.values()) {
-        let newest = all
-            .entry(entry.slot.clone())
-            .or_insert_with(|| entry.clone());
-        if entry.version > newest.version {
-            *newest = entry.clone();
+/// What a mesh holds in which nothing was lost: each author's greatest floor there ever was, and
+/// of each slot the newest entry that no floor voids.
+fn everything(recording: &Recording) -> Held {
+    let mut all = Held::default();
+    for held in recording.steps.iter().map(|step| &step.held) {
+        for (author, floor) in &held.floors {
+            let known = all.floors.entry(*author).or_insert(*floor);
+            if floor.floor > known.floor {
+                *known = *floor;
+            }
+        }
+        for (slot, entry) in &held.ledger {
+            let newest = all.ledger.entry(slot.clone()).or_insert(entry.clone());
+            if entry.version > newest.version {
+                *newest = entry.clone();
+            }
         }
     }
+    let floors = &all.floors;
+    all.ledger.retain(|slot, entry| {
+        let floor = floors.get(&slot.author);
+        floor.is_none_or(|floor| !voids(floor, entry))
+    });
     all
 }
 
@@ -239,6 +256,38 @@ fn a_crash_at_any_operation_loses_nothing_that_was_acknowledged() {
     }
     println!("{end} operations, {} steps", recording.steps.len());
     check.seen.assert_everything_happened();
+}
+
+#[test]
+fn a_crash_while_a_database_of_schema_1_is_upgraded_loses_nothing() {
+    let runtime = runtime();
+    let (base, held) = before_floors(&runtime);
+    let disk = Disk::new(base.clone());
+    let upgraded = Session::open(&runtime, &disk, 0).unwrap();
+    let mut steps = vec![Step {
+        begun: 0,
+        acknowledged: 0,
+        held,
+    }];
+    steps.extend(upgraded.close());
+    let ops = disk.ops();
+    let recording = Recording { base, ops, steps };
+    let mut check = Check::new(&runtime);
+    let mut replay = Replay::new(&recording.base);
+    for point in 0..=recording.ops.len() {
+        for how in [Unsynced::Lost, Unsynced::Kept, Unsynced::Mixed] {
+            let image = replay.crash(how, &mut check.rng, &mut check.seen.chance);
+            let recovered = check.recover(&recording, point, image);
+            recovered
+                .map_err(|error| format!("operation {point}, {how:?}: {error}"))
+                .unwrap();
+        }
+        if let Some(op) = recording.ops.get(point) {
+            replay.step(op);
+        }
+    }
+    println!("{:?}", check.seen);
+    assert!(check.seen.more > 0 && check.seen.less > 0);
 }
 
 /// A disk whose sync does nothing: what the checks above are worth.

@@ -23,6 +23,7 @@ mod schema;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod writer;
 
 use std::collections::BTreeMap;

@@ -1,18 +1,19 @@
 //! Two brains and a link between them, without a network: what one lost the other gives back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use warren::mesh::brain::{Brain, Dialled, Effect, Input, LinkUp, Setup, Timing};
-use warren::mesh::entry::{Class, Entry, Slot};
-use warren::mesh::members::{KnownPeer, LinkId};
+use warren::mesh::brain::{Brain, Dialled, Effect, Input, LinkUp, Save, Setup, Timing};
+use warren::mesh::entry::{Class, Entry};
+use warren::mesh::members::LinkId;
 use warren::mesh::records::NodeRecord;
 use warren::mesh::time::Now;
 use warren::mesh::wire::Frame;
+use warren::store::Change;
 
-use super::story::{Held, NETWORK, UNIX_MS, identity};
+use super::story::{Held, NETWORK, identity};
 
 /// The node whose disk the story is about.
 const CRASHED: u8 = 1;
@@ -23,6 +24,8 @@ const MAX_FRAMES: usize = 500;
 
 struct Pair {
     brains: [Brain; 2],
+    /// What the disk of the first keeps.
+    kept: Held,
     rng: SmallRng,
     mono: Duration,
     frames: usize,
@@ -31,37 +34,40 @@ struct Pair {
 /// Loads a brain from `held`, in a new boot, and links it with one that holds `everything`.
 ///
 /// # Errors
-/// They do not end in the same ledger, `everything`, or do not take a write of the loaded one.
-pub(crate) fn converges(held: &Held, everything: &BTreeMap<Slot, Entry>) -> Result<(), String> {
-    let peers = held.peers.values().cloned().collect();
-    let entries = held.ledger.values().cloned().collect();
-    let crashed = brain(CRASHED, held.boot + 1, peers, entries);
-    let whole = brain(WHOLE, 1, vec![], everything.values().cloned().collect());
+/// They do not end in the same ledger, `everything`, on disk too, or do not take a write of the
+/// loaded one.
+pub(crate) fn converges(held: &Held, everything: &Held) -> Result<(), String> {
+    let crashed = brain(CRASHED, held.boot + 1, held);
+    let whole = brain(WHOLE, 1, everything);
     for brain in [&crashed, &whole] {
         if !brain.refused().is_empty() {
             return Err(format!("not loaded: {:?}", brain.refused()));
         }
     }
-    if durable(&crashed) != held.ledger {
+    if durable(&crashed) != shared(held) {
         return Err("the brain loaded another ledger".to_owned());
     }
     let mut pair = Pair {
         brains: [crashed, whole],
+        kept: held.clone(),
         rng: SmallRng::seed_from_u64(1),
         mono: Duration::ZERO,
         frames: 0,
     };
     pair.link();
     pair.settle()?;
-    if pair.ledgers() != [everything.clone(), everything.clone()] {
-        return Err("the ledgers differ after a reconciliation".to_owned());
+    let [crashed, whole] = &pair.brains;
+    for ledger in [durable(crashed), durable(whole), shared(&pair.kept)] {
+        if ledger != *everything {
+            return Err("the ledgers differ after a reconciliation".to_owned());
+        }
     }
     // What it writes now must win over everything it ever wrote, remembered or not.
     for key in ["own", "a", "b"] {
         let written = pair.write(key)?;
         pair.settle()?;
-        for ledger in pair.ledgers() {
-            if ledger.get(&written.slot) != Some(&written) {
+        for brain in &pair.brains {
+            if brain.ledger().get(&written.slot) != Some(&written) {
                 return Err(format!("a new write of {key:?} did not win"));
             }
         }
@@ -69,7 +75,7 @@ pub(crate) fn converges(held: &Held, everything: &BTreeMap<Slot, Entry>) -> Resu
     Ok(())
 }
 
-fn brain(n: u8, boot: u64, peers: Vec<KnownPeer>, entries: Vec<Entry>) -> Brain {
+fn brain(n: u8, boot: u64, held: &Held) -> Brain {
     let setup = Setup {
         identity: identity(n),
         network: NETWORK,
@@ -84,30 +90,39 @@ fn brain(n: u8, boot: u64, peers: Vec<KnownPeer>, entries: Vec<Entry>) -> Brain 
         crypto_interval: 9_000,
         timing: Timing::default(),
     };
-    Brain::new(at(Duration::ZERO), setup, peers, entries)
+    let peers = held.peers.values().cloned().collect();
+    let floors = held.floors.values().copied().collect();
+    let entries = held.ledger.values().cloned().collect();
+    Brain::new(at(Duration::ZERO), setup, peers, floors, entries)
 }
 
+/// The wall clock stands still at its beginning: versions rise only by what a node remembers and
+/// hears.
 fn at(mono: Duration) -> Now {
-    let passed = u64::try_from(mono.as_millis()).unwrap();
-    Now {
-        mono,
-        unix_ms: UNIX_MS + passed,
+    Now { mono, unix_ms: 0 }
+}
+
+/// What of `held` every node holds.
+fn shared(held: &Held) -> Held {
+    Held {
+        ledger: held.ledger.clone(),
+        floors: held.floors.clone(),
+        ..Held::default()
     }
 }
 
-fn durable(brain: &Brain) -> BTreeMap<Slot, Entry> {
+fn durable(brain: &Brain) -> Held {
     let entries = brain.ledger().entries();
-    entries
-        .filter(|entry| entry.slot.class == Class::Durable)
-        .map(|entry| (entry.slot.clone(), entry.clone()))
-        .collect()
+    let entries = entries.filter(|entry| entry.slot.class == Class::Durable);
+    let floors = brain.ledger().floors();
+    Held {
+        ledger: entries.map(|e| (e.slot.clone(), e.clone())).collect(),
+        floors: floors.map(|f| (f.author, *f)).collect(),
+        ..Held::default()
+    }
 }
 
 impl Pair {
-    fn ledgers(&self) -> [BTreeMap<Slot, Entry>; 2] {
-        [durable(&self.brains[0]), durable(&self.brains[1])]
-    }
-
     fn link(&mut self) {
         let ups = [1, 0].map(|other| {
             let peer = &self.brains[other];
@@ -136,6 +151,7 @@ impl Pair {
                     match effect {
                         Effect::Send { frame, .. } => under_way.push_back((1 - from, frame)),
                         Effect::Close { code, .. } => return Err(format!("closed: {code:?}")),
+                        Effect::Save(save) if from == 0 => self.kept.apply(&change(save)),
                         Effect::Cloned => return Err("it takes itself for a clone".to_owned()),
                         _ => {}
                     }
@@ -163,5 +179,16 @@ impl Pair {
         let entry = drafted.map_err(|error| error.to_string())?;
         self.brains[0].apply_own(now, entry.clone());
         Ok(entry)
+    }
+}
+
+/// What the driver asks of the store.
+fn change(save: Save) -> Change {
+    match save {
+        Save::Entry(entry) => Change::PutEntry(entry),
+        Save::Drop(slot) => Change::DropEntry(slot),
+        Save::Floor(floor) => Change::PutFloor(floor),
+        Save::ForgetFloor(author) => Change::DropFloor(author),
+        Save::Peer(peer) => Change::Peer(peer),
     }
 }

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use redb::{AccessGuard, Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::runtime::Runtime;
 use warren::mesh::entry::{Class, Draft, Entry, NetworkId, Slot};
+use warren::mesh::floor::Floor;
 use warren::mesh::id::{Identity, NodeId};
 use warren::mesh::members::KnownPeer;
 use warren::mesh::name::Bucket;
@@ -24,6 +25,7 @@ pub(crate) struct Held {
     /// The last boot begun.
     pub(crate) boot: u64,
     pub(crate) ledger: BTreeMap<Slot, Entry>,
+    pub(crate) floors: BTreeMap<NodeId, Floor>,
     pub(crate) peers: BTreeMap<NodeId, KnownPeer>,
     pub(crate) counts: BTreeMap<(Bucket, NodeId), u64>,
     pub(crate) knocks: BTreeSet<(u64, [u8; 12])>,
@@ -38,6 +40,7 @@ impl Held {
         Self {
             boot: loaded.boot,
             ledger: loaded.ledger.into_iter().map(slot).collect(),
+            floors: loaded.floors.into_iter().map(|f| (f.author, f)).collect(),
             peers: loaded.peers.into_iter().map(|p| (p.id, p)).collect(),
             counts: loaded.counts.into_iter().map(count).collect(),
             knocks: loaded.knocks.into_iter().collect(),
@@ -45,10 +48,15 @@ impl Held {
         }
     }
 
-    fn apply(&mut self, change: &Change) {
+    pub(crate) fn apply(&mut self, change: &Change) {
         match change.clone() {
             Change::PutEntry(entry) => drop(self.ledger.insert(entry.slot.clone(), entry)),
             Change::DropEntry(slot) => drop(self.ledger.remove(&slot)),
+            Change::PutFloor(floor) => {
+                self.ledger.retain(|_, entry| !voids(&floor, entry));
+                self.floors.insert(floor.author, floor);
+            }
+            Change::DropFloor(author) => drop(self.floors.remove(&author)),
             Change::Peer(peer) => drop(self.peers.insert(peer.id, peer)),
             Change::ForgetPeer(id) => drop(self.peers.remove(&id)),
             Change::Count { bucket, node, add } => {
@@ -67,6 +75,11 @@ impl Held {
             }
         }
     }
+}
+
+/// Whether `entry` is below `floor`.
+pub(crate) fn voids(floor: &Floor, entry: &Entry) -> bool {
+    entry.slot.author == floor.author && entry.version < floor.floor
 }
 
 /// A step that is done wholly or not at all.
@@ -95,6 +108,63 @@ impl Recording {
         let begun = self.steps.iter().rposition(|s| s.begun <= point);
         &self.steps[acknowledged.unwrap_or(0)..=begun.unwrap_or(0)]
     }
+}
+
+/// A floor, and what its author signed anew for it.
+struct Compaction {
+    author: u8,
+    floor: u64,
+    key: &'static str,
+    version: u64,
+    len: usize,
+}
+
+/// The first is this node's.
+const COMPACTIONS: [Compaction; 3] = [
+    Compaction::of(1, 10, "a", 11, 9_000),
+    Compaction::of(2, 11, "i9", 25, 400),
+    Compaction::of(6, 3, "i0", 13, 700),
+];
+
+impl Compaction {
+    const fn of(author: u8, floor: u64, key: &'static str, version: u64, len: usize) -> Self {
+        Self {
+            author,
+            floor,
+            key,
+            version,
+            len,
+        }
+    }
+
+    /// In the order in which they are to be applied: survivors first.
+    fn changes(&self) -> Vec<Change> {
+        let survivor = put(self.author, self.key, self.version, self.len);
+        vec![survivor, raise_floor(self.author, self.floor)]
+    }
+}
+
+/// Checks that with each floor its survivors are there, and nothing that it voids.
+///
+/// # Errors
+/// Who hears of such a floor loses data, or has kept what it voids.
+pub(crate) fn check_floors(found: &Held) -> Result<(), String> {
+    for floor in found.floors.values() {
+        if found.ledger.values().any(|entry| voids(floor, entry)) {
+            return Err(format!("floor {} with what is below it", floor.floor));
+        }
+    }
+    for compaction in &COMPACTIONS {
+        let author = identity(compaction.author).id();
+        let floor = found.floors.get(&author).map(|floor| floor.floor);
+        let mut own = found.ledger.values().filter(|e| e.slot.author == author);
+        if floor == Some(compaction.floor)
+            && !own.any(|e| e.slot.key == compaction.key && e.version >= compaction.version)
+        {
+            return Err(format!("floor {floor:?} without {:?}", compaction.key));
+        }
+    }
+    Ok(())
 }
 
 /// A store on a disk that remembers, and what it must hold.
@@ -204,7 +274,11 @@ pub(crate) fn tell(runtime: &Runtime) -> Recording {
     third.later(vec![count(2, 1)]);
     third.commit(vec![vec![Change::ForgetNetwork, count(2, 4)]]);
     // The store opens its database again, tries the disk, and only then goes on.
-    third.refused(vec![put(1, "refused", 8, 5_000), knock(9, 5)]);
+    third.refused(vec![
+        put(1, "refused", 8, 5_000),
+        knock(9, 5),
+        raise_floor(1, 7),
+    ]);
     third.commit(vec![import(8, 6, 900)]);
     steps.extend(third.close());
     let ops = disk.ops();
@@ -235,13 +309,49 @@ fn second_life(store: &mut Session<'_>) {
     // Greater than the file: it grows.
     store.commit(vec![import(6, 12, 30_000)]);
     let evicted =
-        (0..8).map(|n| Change::DropEntry(entry(2, &format!("i{n}"), 0, Some(0)).slot.clone()));
+        (12..20).map(|n| Change::DropEntry(entry(2, &format!("i{n}"), 0, Some(0)).slot.clone()));
     store.commit(vec![evicted.collect()]);
+    floors(store);
     store.commit(vec![
         vec![Change::ForgetKnocksBefore(8), Change::ForgetRole(1)],
         vec![Change::ForgetPeer(peer(3).id), knock(9, 4), count(3, 2)],
     ]);
     store.later(vec![count(2, 1)]);
+}
+
+/// Tombstones are given up: by this node, and by others, of which one is then forgotten.
+fn floors(store: &mut Session<'_>) {
+    store.commit(vec![vec![removed(1, "gone", 7), removed(1, "b", 8)]]);
+    let [own, others @ ..] = &COMPACTIONS;
+    // As the driver writes it: in one transaction.
+    store.commit(vec![own.changes()]);
+    // As news of others come: write-behind, one change after the other.
+    for other in others {
+        store.later(other.changes());
+    }
+    store.commit(vec![vec![knock(8, 6)]]);
+    store.later(vec![Change::DropFloor(identity(6).id())]);
+}
+
+/// A database of schema 1 after the first life, and what it holds.
+pub(crate) fn before_floors(runtime: &Runtime) -> (Vec<u8>, Held) {
+    let disk = Disk::new(empty_database());
+    let mut session = Session::open(runtime, &disk, UNIX_MS).unwrap();
+    first_life(&mut session);
+    let held = session.held().clone();
+    session.close();
+    // Rows are the same in both schemas.
+    let bytes = |name| TableDefinition::<&[u8], &[u8]>::new(name);
+    let database = open_bare(&disk);
+    let txn = database.begin_write().unwrap();
+    assert!(txn.delete_table(bytes("floors")).unwrap());
+    let mut meta = txn.open_table(bytes("meta")).unwrap();
+    meta.insert(b"schema".as_slice(), [1, 1].as_slice())
+        .unwrap();
+    drop(meta);
+    txn.commit().unwrap();
+    drop(database);
+    (disk.image(), held)
 }
 
 /// What redb itself makes: a database before the first migration.
@@ -295,6 +405,10 @@ pub(crate) fn put(author: u8, key: &str, version: u64, len: usize) -> Change {
 
 fn removed(author: u8, key: &str, version: u64) -> Change {
     Change::PutEntry(entry(author, key, version, None))
+}
+
+fn raise_floor(author: u8, floor: u64) -> Change {
+    Change::PutFloor(Floor::sign(NETWORK, &identity(author), floor))
 }
 
 /// `entries` of one author, as an import brings them.

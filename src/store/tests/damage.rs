@@ -179,45 +179,6 @@ fn a_newer_schema_is_refused_by_number() {
 }
 
 #[test]
-fn migrations_run_once_each_and_in_order() {
-    let disk = Disk::default();
-    let database = disk.open().unwrap();
-    let path = Path::new("disk");
-    fn step(txn: &redb::WriteTransaction) -> Result<(), redb::Error> {
-        let mut roles = txn.open_table(Table::Roles.definition())?;
-        let steps = redb::ReadableTableMetadata::len(&roles)?;
-        roles.insert(steps.to_be_bytes().as_slice(), [1, 0].as_slice())?;
-        Ok(())
-    }
-    fn fails(_: &redb::WriteTransaction) -> Result<(), redb::Error> {
-        Err(redb::Error::Corrupted("no".to_owned()))
-    }
-    let [first, floors] = schema::MIGRATIONS else {
-        panic!("there are more")
-    };
-    schema::migrate(&database, path, &[*first]).unwrap();
-    assert!(schema::migrate(&database, path, &[*first, *floors, step, fails]).is_err());
-    let steps = [*first, *floors, step, step];
-    schema::migrate(&database, path, &steps).unwrap();
-    schema::migrate(&database, path, &steps).unwrap();
-    let loaded = schema::load(&database, path, 0).unwrap();
-    assert_eq!(
-        loaded.roles.len(),
-        2,
-        "a migration was repeated or left out"
-    );
-    let error = schema::migrate(&database, path, &[*first]).unwrap_err();
-    assert!(matches!(
-        error,
-        StoreError::NewerSchema {
-            found: 4,
-            known: 1,
-            ..
-        }
-    ));
-}
-
-#[test]
 fn a_boot_is_never_used_twice() {
     let dir = tempfile::tempdir().unwrap();
     let mut boots = Vec::new();

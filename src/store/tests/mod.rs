@@ -3,6 +3,7 @@
 mod damage;
 mod fault;
 mod group;
+mod upgrade;
 mod vectors;
 
 use std::io;
@@ -27,7 +28,11 @@ fn node(n: u8) -> NodeId {
 }
 
 fn entry(key: &str, value: &[u8]) -> Entry {
-    let draft = Draft {
+    signed(1, draft(key, value))
+}
+
+fn draft(key: &str, value: &[u8]) -> Draft {
+    Draft {
         bucket: "config".parse().unwrap(),
         key: key.to_owned(),
         class: Class::Durable,
@@ -35,8 +40,11 @@ fn entry(key: &str, value: &[u8]) -> Entry {
         boot: 0,
         deleted: false,
         value: value.to_vec(),
-    };
-    Entry::sign(NETWORK, &Identity::from_seed(&[1; 32]), draft).unwrap()
+    }
+}
+
+fn signed(n: u8, draft: Draft) -> Entry {
+    Entry::sign(NETWORK, &Identity::from_seed(&[n; 32]), draft).unwrap()
 }
 
 fn floor(n: u8, floor: u64) -> Floor {
