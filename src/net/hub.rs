@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +28,7 @@ use super::dial;
 use super::endpoint::Factory;
 use super::gate::SharedGate;
 use super::hello::{GreetError, Greeting};
-use super::link::{Link, TunnelGuard};
+use super::link::{Link, TunnelGuard, ends_only_the_link, reason};
 use super::refused::Refused;
 
 /// Links of one process.
@@ -327,7 +327,7 @@ impl Net {
         let link = self.link(link).ok_or(OpenError::NoLink)?;
         link.open()
             .await
-            .map_err(|error| OpenError::Ended(super::link::reason(&error)))
+            .map_err(|error| OpenError::Ended(reason(&error)))
     }
 
     /// Makes a greeted connection a link and runs it.
@@ -364,10 +364,15 @@ impl Net {
                     .spawn(net.tunnels.tunnel(link.peer, send, recv, guard));
             };
             let run = link.run(control, waiting, &net.events, &net.refused, serve);
-            let reason = run.await;
+            let end = run.await;
             lock(&net.links).remove(&id);
-            net.tell(LinkEvent::Input(Input::LinkDown { link: id, reason }))
-                .await;
+            let by_us = matches!(end, ConnectionError::LocallyClosed);
+            let down = Input::LinkDown {
+                link: id,
+                let_go: by_us || ends_only_the_link(&end),
+                reason: reason(&end),
+            };
+            net.tell(LinkEvent::Input(down)).await;
         });
     }
 

@@ -228,7 +228,7 @@ impl Link {
         self.connection.closed().await
     }
 
-    /// Runs the link until its connection ends; gives the reason for people.
+    /// Runs the link until its connection ends; gives what ended it.
     pub async fn run(
         self: &Arc<Self>,
         control: (SendStream, RecvStream),
@@ -236,7 +236,7 @@ impl Link {
         events: &mpsc::Sender<LinkEvent>,
         refused: &Refused,
         mut tunnel: impl FnMut(SendStream, RecvStream, TunnelGuard),
-    ) -> String {
+    ) -> ConnectionError {
         let (send, recv) = control;
         let accept = async {
             while let Ok((send, recv)) = self.connection.accept_bi().await {
@@ -256,7 +256,7 @@ impl Link {
         if self.connection.close_reason().is_none() {
             self.close(CloseCode::Protocol);
         }
-        reason(&self.connection.closed().await)
+        self.connection.closed().await
     }
 
     async fn write(&self, mut send: SendStream, mut waiting: mpsc::UnboundedReceiver<Bytes>) {

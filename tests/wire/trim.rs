@@ -244,6 +244,9 @@ async fn accept(puppet: &Puppet) -> (Connection, SendStream, RecvStream) {
     let entry = Entry::sign(network, &puppet.identity, draft).unwrap();
     let frame = Frame::Entries(vec![entry]).encode();
     greeting.send.write_all(&frame).await.unwrap();
+    // The first session of a node that dialled has this number; there is nothing else to tell.
+    let done = Frame::SyncDone(3).encode();
+    greeting.send.write_all(&done).await.unwrap();
     (connection, greeting.send, greeting.recv)
 }
 

@@ -153,7 +153,12 @@ impl Scene {
     /// The link ends: from now on the other node is known, and no link to it is up.
     async fn down(&self) {
         let reason = "not needed".to_owned();
-        self.tell(Input::LinkDown { link: MET, reason }).await;
+        self.tell(Input::LinkDown {
+            link: MET,
+            reason,
+            let_go: true,
+        })
+        .await;
         let other = self.other;
         let is_linked = move |brain: &Brain| brain.best_link(other).is_some();
         while self.driver.read(is_linked).await.unwrap() {}

@@ -229,6 +229,7 @@ impl Brain {
                 code: CloseCode::Timeout,
             });
             self.link_down(now, link, &reason);
+            self.alone(now, false);
         }
     }
 

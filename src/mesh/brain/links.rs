@@ -140,7 +140,7 @@ impl Brain {
             });
             return;
         }
-        self.silent_since = None;
+        (self.silent_since, self.alone_since) = (None, None);
         self.observed.note(up.peer, up.remote.ip(), up.observed);
         self.note_own_addresses();
         self.links.insert(up.link, Link::new(now, up));
@@ -288,8 +288,25 @@ impl Brain {
         self.overlay.unlinked(now.mono, &peer);
         self.place(peer);
         self.refresh(peer, reason);
-        if self.links.is_empty() {
-            self.set_caught_up(false, "this node has lost its last link");
+    }
+
+    /// Without any link this node cannot know what became of the others: it suspects itself. A
+    /// last link that was let go is missed only when no other has come in its place.
+    pub(super) fn alone(&mut self, now: Now, let_go: bool) {
+        if !self.links.is_empty() {
+            return;
+        }
+        match let_go {
+            true => self.alone_since = Some(now.mono),
+            false => self.set_caught_up(false, "this node has lost its last link"),
+        }
+    }
+
+    pub(super) fn check_alone(&mut self, now: Now) {
+        let over = |since: Duration| now.mono >= since + self.timing.silence_is_death;
+        if self.alone_since.is_some_and(over) {
+            self.alone_since = None;
+            self.alone(now, false);
         }
     }
 

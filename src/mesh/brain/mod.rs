@@ -142,6 +142,8 @@ pub enum Input {
         link: LinkId,
         /// Why, for people.
         reason: String,
+        /// One of its ends needed it no longer: its end says nothing of the node behind it.
+        let_go: bool,
     },
     /// Bytes came over a link that made no frame: of tunnels, or acknowledgements. Bytes served
     /// count as life.
@@ -267,6 +269,8 @@ pub struct Brain {
     /// Whose statement an id in reconciliation names: a sign of life or a suspicion of the node.
     statements: HashMap<ItemId, NodeId>,
     news: spread::News,
+    /// Since when it has had no link, the last one having been let go rather than lost.
+    alone_since: Option<Duration>,
     /// Whether a reconciliation has ended since this node last had no link: until then what it
     /// knows of nodes it has no link to may be old.
     caught_up: bool,
@@ -319,6 +323,7 @@ impl Brain {
             sessions: sessions::Sessions::default(),
             statements: HashMap::new(),
             news: spread::News::default(),
+            alone_since: None,
             caught_up: false,
             unpinned: Vec::new(),
             dialling: BTreeSet::new(),
@@ -367,7 +372,14 @@ impl Brain {
         self.forgive_own_sleep(now);
         match input {
             Input::LinkUp(up) => self.link_up(now, rng, &up),
-            Input::LinkDown { link, reason } => self.link_down(now, link, &reason),
+            Input::LinkDown {
+                link,
+                reason,
+                let_go,
+            } => {
+                self.link_down(now, link, &reason);
+                self.alone(now, let_go);
+            }
             Input::Heard { link, rtt, since } => {
                 self.heard(since.min(now.mono), link, Some(rtt));
             }
@@ -393,6 +405,7 @@ impl Brain {
         self.check_suspected(now);
         self.check_sessions(now);
         self.check_fetches(now);
+        self.check_alone(now);
         self.check_renewals(now);
         self.draw(now, rng);
         self.trim(now);
@@ -417,6 +430,8 @@ impl Brain {
             self.next_dial(),
             self.next_session_check(),
             self.next_fetch(),
+            self.alone_since
+                .map(|since| since + self.timing.silence_is_death),
             self.next_overlay_check(),
         ];
         let at = at.into_iter().flatten().min();

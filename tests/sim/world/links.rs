@@ -296,7 +296,11 @@ impl World {
         }
         if up && !self.nodes[node].puppet {
             let reason = reason.to_owned();
-            let input = Input::LinkDown { link, reason };
+            let input = Input::LinkDown {
+                link,
+                reason,
+                let_go: false,
+            };
             self.with(node, |brain, now, rng| brain.handle(now, rng, input));
         }
     }
