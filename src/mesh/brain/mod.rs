@@ -395,6 +395,7 @@ impl Brain {
         self.check_fetches(now);
         self.check_renewals(now);
         self.draw(now, rng);
+        self.check_missing(now);
         self.trim(now);
         self.search_clock(now);
         self.settle(now, rng);
