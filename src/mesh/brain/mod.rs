@@ -391,6 +391,7 @@ impl Brain {
         self.forgive_own_sleep(now);
         self.check_links(now, rng);
         self.check_suspected(now);
+        self.refute_if_due(now);
         self.check_sessions(now);
         self.check_fetches(now);
         self.check_renewals(now);
