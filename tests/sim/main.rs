@@ -12,5 +12,6 @@ mod hostile;
 mod knobs;
 mod ledger;
 mod membership;
+mod paths;
 mod soak;
 mod world;

@@ -28,17 +28,22 @@ const NEAR: Duration = Duration::from_millis(250);
 /// A timer that fires this late means that this process stood still (SIGSTOP, suspend): the
 /// silence was its own.
 const OWN_SLEEP: Duration = Duration::from_millis(400);
-/// An accuser this many of whose suspicions were refuted ...
+/// An accuser whose suspicions were refuted on this many occasions ...
 const REFUTED_OFTEN: usize = 3;
+/// ... each this long after the one before, since one cut between two halves makes everybody
+/// accuse many at once, and none of them wrongly as they could see it ...
+const OCCASION: Duration = Duration::from_secs(5);
 /// ... within this time ...
 const REFUTED_WITHIN: Duration = Duration::from_secs(60);
 /// ... is ignored for this long (C18).
 const IGNORED_FOR: Duration = Duration::from_secs(600);
+/// Between two refutations of this node. Well within what two accusers leave it.
+const REFUTE_PAUSE: Duration = Duration::from_millis(200);
 /// Accusers remembered.
 const MAX_ACCUSERS: usize = 1024;
 /// Failed dials held against members: at once, and per second in the long run. A node behind a
 /// firewall would else accuse everybody it cannot reach, and be ignored for it.
-const ACCUSED_UNREACHED: (f64, f64) = (2.0, 1.0 / 45.0);
+const ACCUSED_UNREACHED: (f64, f64) = (2.0, 1.0 / 60.0);
 
 /// Why a suspicion does not count. It is counted by [`Ignored::word`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +75,10 @@ pub(super) struct Detector {
     suspected: BTreeMap<NodeId, Duration>,
     accusers: BTreeMap<NodeId, Accuser>,
     unreached: Rate,
+    /// When this node refutes what it has not answered yet.
+    refute_at: Option<Duration>,
+    /// When it may refute next.
+    next_refutation: Duration,
     control_at: Duration,
     /// When links were last looked at.
     checked: Duration,
@@ -82,6 +91,8 @@ impl Default for Detector {
             suspected: BTreeMap::new(),
             accusers: BTreeMap::new(),
             unreached: Rate::new(per_second, at_once),
+            refute_at: None,
+            next_refutation: Duration::ZERO,
             control_at: Duration::ZERO,
             checked: Duration::ZERO,
         }
@@ -109,6 +120,23 @@ impl Detector {
         due
     }
 
+    pub(super) fn is_to_refute(&self) -> bool {
+        self.refute_at.is_some()
+    }
+
+    pub(super) fn refute_soon(&mut self, now: Duration) {
+        self.refute_at = Some(self.next_refutation.max(now));
+    }
+
+    /// Whether a refutation is due; asking takes it.
+    pub(super) fn takes_refutation(&mut self, now: Duration) -> bool {
+        let due = self.refute_at.take_if(|at| *at <= now).is_some();
+        if due {
+            self.next_refutation = now + REFUTE_PAUSE;
+        }
+        due
+    }
+
     /// A suspicion of `accuser` was refuted.
     pub(super) fn refuted(&mut self, now: Duration, accuser: NodeId) {
         let recent = |at: &Duration| now.saturating_sub(*at) < REFUTED_WITHIN;
@@ -122,6 +150,10 @@ impl Detector {
         }
         let accuser = self.accusers.entry(accuser).or_default();
         accuser.refuted.retain(recent);
+        let last = accuser.refuted.back();
+        if last.is_some_and(|at| now.saturating_sub(*at) < OCCASION) {
+            return;
+        }
         accuser.refuted.push_back(now);
         if accuser.refuted.len() >= REFUTED_OFTEN {
             accuser.ignored_until = now + IGNORED_FOR;
@@ -320,8 +352,9 @@ impl Brain {
             .min()
     }
 
-    /// When the next suspected member's time is over.
+    /// When the next suspected member's time is over, or this node speaks for itself.
     pub(super) fn next_verdict(&self) -> Option<Duration> {
-        self.detector.suspected.values().min().copied()
+        let suspected = self.detector.suspected.values().copied();
+        suspected.chain(self.detector.refute_at).min()
     }
 }

@@ -54,7 +54,8 @@ impl Brain {
         let newer_boot = member.boot() < alive.boot;
         let before = member.alive.replace(alive.clone());
         let refuted = std::mem::take(&mut member.suspicions);
-        member.down = false;
+        // Who did not answer in time was gone: its accusers were right.
+        let was_down = std::mem::replace(&mut member.down, false);
         if newer_boot {
             member.record = None;
             member.backoff.hope(now.mono);
@@ -65,7 +66,7 @@ impl Brain {
         }
         for suspicion in refuted {
             self.unstate(now, suspicion.id(network));
-            if !newer_boot && alive.state == LifeState::Alive {
+            if !newer_boot && !was_down && alive.state == LifeState::Alive {
                 self.detector.refuted(now.mono, suspicion.accuser);
             }
         }
@@ -152,7 +153,16 @@ impl Brain {
     /// Says that this node lives, if `suspicion` is about its newest sign of life.
     fn refute(&mut self, now: Now, suspicion: &Suspicion) {
         let current = suspicion.names(&self.alive) && self.alive.state == LifeState::Alive;
-        if current && suspicion.verify(self.network) {
+        let unanswered = !self.detector.is_to_refute();
+        if current && unanswered && suspicion.verify(self.network) {
+            self.detector.refute_soon(now.mono);
+            self.refute_if_due(now);
+        }
+    }
+
+    /// Everybody hears every refutation: who accuses without end must not set their number.
+    pub(super) fn refute_if_due(&mut self, now: Now) {
+        if self.detector.takes_refutation(now.mono) && self.alive.state == LifeState::Alive {
             self.set_own_alive(now, LifeState::Alive);
             self.news.alive(None, self.alive.clone());
         }

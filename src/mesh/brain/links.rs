@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use super::sessions::REPAIR_PAUSE;
 use super::{Brain, Dialled, Effect, Save, Timing};
 use crate::mesh::close::CloseCode;
 use crate::mesh::entry::{Alive, ItemId};
@@ -58,10 +59,15 @@ pub(super) struct Link {
     /// Reconciliation that the peer opened, and since when.
     pub(super) answering: Option<(Session, Duration)>,
     /// One that it opened while this node was busy catching up elsewhere.
-    pub(super) deferred: Option<SyncOpen>,
+    pub(super) deferred: Option<(SyncOpen, Duration)>,
     pub(super) sessions: Rate,
     /// What was last told, so that a sum is told once.
     pub(super) digest_told: Option<u64>,
+    /// The peer's sum, and when it told it; kept while it differs from this node's own.
+    pub(super) digest_heard: Option<(u64, Duration)>,
+    /// When differing sums are reason for another session, and the pause after that one.
+    pub(super) next_repair: Duration,
+    pub(super) repair_pause: Duration,
     /// Large entries the peer was offered and may ask for, oldest first.
     pub(super) offered: VecDeque<ItemId>,
     pub(super) rate: Rate,
@@ -87,6 +93,9 @@ impl Link {
             deferred: None,
             sessions: Rate::new(SESSIONS_PER_SECOND, SESSIONS_AT_ONCE),
             digest_told: None,
+            digest_heard: None,
+            next_repair: Duration::ZERO,
+            repair_pause: REPAIR_PAUSE,
             offered: VecDeque::new(),
             rate: Rate::new(FRAMES_PER_SECOND, FRAMES_AT_ONCE),
             bad_entries: 0,

@@ -403,11 +403,13 @@ impl Brain {
         self.forgive_own_sleep(now);
         self.check_links(now, rng);
         self.check_suspected(now);
+        self.refute_if_due(now);
         self.check_sessions(now);
         self.check_fetches(now);
         self.check_alone(now);
         self.check_renewals(now);
         self.draw(now, rng);
+        self.check_missing(now);
         self.trim(now);
         self.search_clock(now);
         self.settle(now, rng);

@@ -18,6 +18,8 @@ pub(super) const FULL_MESH: usize = 7;
 /// A neighbour without link for this long is hard to reach: whoever is next on its ring is taken
 /// as well.
 const LATE: Duration = Duration::from_secs(1);
+/// A neighbour that cannot be dialled has this long to dial: then it is held against it.
+const UNSEEN: Duration = Duration::from_secs(5);
 /// Members tried beyond the nearest one, in each direction on each ring.
 const FURTHER: usize = 4;
 /// The random neighbour changes about this often: of two overlays that came to be without a link
@@ -34,6 +36,7 @@ struct Near {
     /// Since when it has had no link; `None` while it has one.
     missing: Option<Duration>,
     late: bool,
+    unseen: bool,
 }
 
 /// The neighbours, and what they follow from.
@@ -85,7 +88,7 @@ impl Overlay {
     pub(super) fn linked(&mut self, id: &NodeId) {
         if let Some(near) = self.neighbours.get_mut(id) {
             self.dirty |= near.late;
-            (near.missing, near.late) = (None, false);
+            (near.missing, near.late, near.unseen) = (None, false, false);
             self.missing.remove(id);
         }
     }
@@ -98,8 +101,12 @@ impl Overlay {
     }
 
     fn add(&mut self, id: NodeId, missing: Option<Duration>) {
-        let late = false;
-        self.neighbours.insert(id, Near { missing, late });
+        let near = Near {
+            missing,
+            late: false,
+            unseen: false,
+        };
+        self.neighbours.insert(id, near);
         if missing.is_some() {
             self.missing.insert(id);
         }
@@ -188,6 +195,7 @@ impl Brain {
         self.overlay.add(id, missing);
         if let Some(link) = link {
             self.send(link, Frame::Neighbour(true));
+            self.consider_trimming(now, link);
             self.reconcile(link);
         } else if let Some(member) = self.members.get_mut(&id) {
             member.be_courteous(self.me, now.mono);
@@ -279,15 +287,29 @@ impl Brain {
         }
     }
 
-    /// Asks the driver whether spare links are still used, and notes who is late.
-    pub(super) fn trim(&mut self, now: Now) {
-        for near in self.overlay.neighbours.values_mut() {
-            let late = near.missing.is_some_and(|since| now.mono >= since + LATE);
-            if late && !near.late {
-                near.late = true;
-                self.overlay.dirty = true;
+    /// Notes which neighbours are late, and speaks against those that only they themselves could
+    /// have linked: no failed dial would ever tell that they are gone.
+    pub(super) fn check_missing(&mut self, now: Now) {
+        let overlay = &mut self.overlay;
+        let mut unseen = Vec::new();
+        for (id, near) in &mut overlay.neighbours {
+            let missing = |long| near.missing.is_some_and(|since| now.mono >= since + long);
+            let (late, is_unseen) = (missing(LATE), missing(UNSEEN));
+            overlay.dirty |= late && !near.late;
+            near.late |= late;
+            if is_unseen && !std::mem::replace(&mut near.unseen, true) {
+                unseen.push(*id);
             }
         }
+        let members = &self.members;
+        unseen.retain(|id| members.get(id).is_some_and(|member| !member.is_dialable()));
+        for id in unseen {
+            self.hold_against(now, id);
+        }
+    }
+
+    /// Asks the driver whether spare links are still used.
+    pub(super) fn trim(&mut self, now: Now) {
         if self.overlay.next_trim.is_none_or(|at| now.mono < at) {
             return;
         }
@@ -307,11 +329,14 @@ impl Brain {
 
     pub(super) fn next_overlay_check(&self) -> Option<Duration> {
         let overlay = &self.overlay;
-        let late = overlay
-            .neighbours
-            .values()
-            .filter(|near| !near.late)
-            .filter_map(|near| near.missing.map(|since| since + LATE));
+        let late = overlay.neighbours.values().filter_map(|near| {
+            let wait = match (near.late, near.unseen) {
+                (false, _) => LATE,
+                (true, false) => UNSEEN,
+                (true, true) => return None,
+            };
+            near.missing.map(|since| since + wait)
+        });
         let draw = (overlay.rings.len() > FULL_MESH).then_some(overlay.next_draw);
         late.chain(draw).chain(overlay.next_trim).min()
     }

@@ -26,9 +26,12 @@ const ANSWER_LASTS: Duration = Duration::from_secs(60);
 /// What a node holds must have been at rest for this long before sums are compared: while news
 /// spreads they always differ.
 const REST: Duration = Duration::from_millis(1500);
-/// Between two sessions because of differing sums. Doubled while they bring nothing, as between
-/// nodes whose limits made them keep different entries ...
-const REPAIR_PAUSE: Duration = Duration::from_secs(5);
+/// Sessions of others wait no longer than this for the one that is to bring what this node lacks:
+/// who was met first may not mean to end it.
+const DEFER_LASTS: Duration = Duration::from_secs(2);
+/// Between two sessions on one link because of differing sums. Doubled until they agree: nodes
+/// whose limits made them keep different entries never will ...
+pub(super) const REPAIR_PAUSE: Duration = Duration::from_secs(5);
 /// ... up to this.
 const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(300);
 
@@ -48,8 +51,6 @@ pub(super) struct Sessions {
     sum: u64,
     /// When this node's own set last changed.
     changed: Duration,
-    next_repair: Duration,
-    repair_pause: Duration,
 }
 
 impl Default for Sessions {
@@ -60,8 +61,6 @@ impl Default for Sessions {
             opened_so_far: 0,
             sum: 0,
             changed: Duration::ZERO,
-            next_repair: Duration::ZERO,
-            repair_pause: REPAIR_PAUSE,
         }
     }
 }
@@ -78,7 +77,11 @@ impl Sessions {
     /// What this node holds changed: whatever was at rest is not.
     pub(super) fn changed(&mut self, now: Duration) {
         self.changed = now;
-        self.repair_pause = REPAIR_PAUSE;
+    }
+
+    /// Since when what this node holds has been at rest for long enough.
+    fn at_rest_at(&self) -> Duration {
+        self.changed + REST
     }
 
     /// Sessions that the end which dialled the link opens have odd numbers, the others even ones.
@@ -156,7 +159,7 @@ impl Brain {
             return self.count("bad_sync");
         }
         match busy {
-            true => state.deferred = Some(open),
+            true => state.deferred = Some((open, now.mono)),
             false => self.answer(now, link, &open),
         }
     }
@@ -257,7 +260,7 @@ impl Brain {
 
     fn answer_deferred(&mut self, now: Now) {
         let waiting = self.links.iter_mut();
-        let waiting = waiting.filter_map(|(id, link)| Some((*id, link.deferred.take()?)));
+        let waiting = waiting.filter_map(|(id, link)| Some((*id, link.deferred.take()?.0)));
         let waiting: Vec<(LinkId, SyncOpen)> = waiting.collect();
         for (link, open) in waiting {
             self.answer(now, link, &open);
@@ -311,7 +314,7 @@ impl Brain {
     /// Tells a neighbour the sum of what this node holds, once it has been at rest; it rides with
     /// a ping, so that it costs no packet.
     pub(super) fn tell_digest(&mut self, now: Now, link: LinkId) {
-        let at_rest = now.mono.saturating_sub(self.sessions.changed) >= REST;
+        let at_rest = now.mono >= self.sessions.at_rest_at();
         let digest = self.digest();
         let Some(state) = self
             .links
@@ -327,31 +330,59 @@ impl Brain {
         }
     }
 
-    /// A neighbour holds something else, and both have been at rest: something was lost.
     pub(super) fn take_digest(&mut self, now: Now, link: LinkId, digest: u64) {
-        let sessions = &self.sessions;
-        let at_rest = now.mono.saturating_sub(sessions.changed) >= REST;
-        if digest == self.digest() || !at_rest || now.mono < sessions.next_repair {
-            return;
+        if let Some(state) = self.links.get_mut(&link) {
+            let near = state.wanted || self.overlay.is_neighbour(&state.peer);
+            state.digest_heard = near.then_some((digest, now.mono));
         }
-        let pause = self.sessions.repair_pause;
-        self.sessions.next_repair = now.mono + pause;
-        self.sessions.repair_pause = (pause * 2).min(REPAIR_PAUSE_MAX);
-        self.sessions.want(link);
+        self.repair(now);
     }
 
-    /// Gives up sessions that do not end.
+    /// Asks for a session with every neighbour that holds something else, once both are at rest:
+    /// something was lost. Each has its own pauses, so that one whose sums never agree keeps no
+    /// other waiting.
+    fn repair(&mut self, now: Now) {
+        if now.mono < self.sessions.at_rest_at() {
+            return;
+        }
+        let digest = self.digest();
+        for (id, link) in &mut self.links {
+            let Some((theirs, told)) = link.digest_heard else {
+                continue;
+            };
+            if theirs == digest {
+                link.repair_pause = REPAIR_PAUSE;
+            }
+            if theirs == digest || told < self.sessions.changed {
+                // If what came since is news to the peer as well, it will tell its new sum.
+                link.digest_heard = None;
+            } else if now.mono >= link.next_repair {
+                link.next_repair = now.mono + link.repair_pause;
+                link.repair_pause = (link.repair_pause * 2).min(REPAIR_PAUSE_MAX);
+                self.sessions.want(*id);
+            }
+        }
+    }
+
+    /// Gives up sessions that do not end, and begins those that are due.
     pub(super) fn check_sessions(&mut self, now: Now) {
+        self.repair(now);
         let over = |since: Duration, lasts| now.mono.saturating_sub(since) >= lasts;
         let opened = self.sessions.opened.as_ref();
-        if let Some(link) = opened
+        if let Some((link, since)) = opened
             .filter(|open| over(open.since, OPEN_LASTS))
-            .map(|open| open.link)
+            .map(|open| (open.link, open.since))
         {
             self.sessions.opened = None;
             self.count("sync_timeout");
-            // Its turn comes again after everybody else's.
-            self.sessions.want(link);
+            if self.sessions.changed > since || !self.caught_up {
+                // Its turn comes again after everybody else's.
+                self.sessions.want(link);
+            }
+        }
+        let deferred = self.links.values().filter_map(|l| l.deferred.as_ref());
+        if deferred.into_iter().any(|(_, at)| over(*at, DEFER_LASTS)) {
+            self.answer_deferred(now);
         }
         for link in self.links.values_mut() {
             let since = link.answering.as_ref().map(|(_, since)| *since);
@@ -376,7 +407,15 @@ impl Brain {
 
     pub(super) fn next_session_check(&self) -> Option<Duration> {
         let opened = self.sessions.opened.as_ref();
-        opened.map(|open| open.since + OPEN_LASTS)
+        let opened = opened.map(|open| open.since + OPEN_LASTS);
+        let links = self.links.values();
+        let deferred = links
+            .clone()
+            .filter_map(|link| Some(link.deferred.as_ref()?.1 + DEFER_LASTS));
+        let at_rest = self.sessions.at_rest_at();
+        let differing = links.filter(|link| link.digest_heard.is_some());
+        let repairs = differing.map(|link| link.next_repair.max(at_rest));
+        opened.into_iter().chain(deferred).chain(repairs).min()
     }
 }
 

@@ -30,7 +30,10 @@ const PUSHED_BYTES: usize = 1024;
 const MAX_OFFERS_KEPT: usize = 1024;
 /// Entries being fetched; what is offered beyond waits for a reconciliation.
 const MAX_FETCHES: usize = 1024;
-/// Other links that offered the same.
+/// ... of which one peer's offers are at most this many: who offers what it never gives must not
+/// keep others from offering.
+const MAX_FETCHES_PER_PEER: usize = MAX_FETCHES / 4;
+/// Other peers that offered the same.
 const MAX_OFFERERS: usize = 4;
 /// An entry asked for is asked for elsewhere after this.
 const FETCH_LASTS: Duration = Duration::from_secs(1);
@@ -55,7 +58,27 @@ enum Item {
 
 struct Fetch {
     asked: Duration,
-    others: Vec<LinkId>,
+    /// Who was asked.
+    of: NodeId,
+    /// Who else offered it, and where.
+    others: Vec<(NodeId, LinkId)>,
+}
+
+impl Fetch {
+    fn of(now: Now, from: NodeId) -> Self {
+        Self {
+            asked: now.mono,
+            of: from,
+            others: Vec::new(),
+        }
+    }
+
+    fn offered_by(&mut self, peer: NodeId, link: LinkId) {
+        let known = self.of == peer || self.others.iter().any(|(other, _)| *other == peer);
+        if !known && self.others.len() < MAX_OFFERERS {
+            self.others.push((peer, link));
+        }
+    }
 }
 
 impl News {
@@ -123,7 +146,7 @@ impl Brain {
                     self.take_floor(now, Some(from), floor);
                 }
             }
-            Frame::Offer(ids) => self.take_offer(now, link, ids),
+            Frame::Offer(ids) => self.take_offer(now, link, from, ids),
             Frame::Fetch(ids) => self.send_offered(link, &ids),
             Frame::Unknown { .. } => self.count("unknown_kind"),
         }
@@ -274,23 +297,23 @@ impl Brain {
         }
     }
 
-    fn take_offer(&mut self, now: Now, link: LinkId, ids: Vec<ItemId>) {
+    fn take_offer(&mut self, now: Now, link: LinkId, from: NodeId, ids: Vec<ItemId>) {
         let mut fetch = Vec::new();
+        let fetches = &mut self.news.fetches;
+        let mut of_this = fetches.values().filter(|fetch| fetch.of == from).count();
         for id in ids {
-            if self.ledger.by_id(&id).is_some() {
+            if self.ledger.by_id(&id).is_some() || self.ledger.is_refused(&id, now) {
                 continue;
             }
-            let room = self.news.fetches.len() < MAX_FETCHES;
-            match self.news.fetches.get_mut(&id) {
-                Some(under_way) if under_way.others.len() < MAX_OFFERERS => {
-                    under_way.others.push(link);
-                }
+            let room = fetches.len() < MAX_FETCHES && of_this < MAX_FETCHES_PER_PEER;
+            match fetches.get_mut(&id) {
+                Some(under_way) => under_way.offered_by(from, link),
                 None if room => {
-                    let (asked, others) = (now.mono, Vec::new());
-                    self.news.fetches.insert(id, Fetch { asked, others });
+                    fetches.insert(id, Fetch::of(now, from));
+                    of_this += 1;
                     fetch.push(id);
                 }
-                _ => {}
+                None => {}
             }
         }
         if !fetch.is_empty() {
@@ -324,10 +347,12 @@ impl Brain {
             if now.mono.saturating_sub(fetch.asked) < FETCH_LASTS {
                 return true;
             }
-            fetch.asked = now.mono;
-            let next = fetch.others.pop();
-            again.extend(next.map(|link| (link, *id)));
-            next.is_some()
+            let Some((peer, link)) = fetch.others.pop() else {
+                return false;
+            };
+            (fetch.asked, fetch.of) = (now.mono, peer);
+            again.push((link, *id));
+            true
         });
         for (link, id) in again {
             self.send(link, Frame::Fetch(vec![id]));

@@ -162,15 +162,15 @@ impl World {
             self.stats.refused_dials += 1;
             return;
         }
-        let Some(brain) = self.nodes[at]
-            .brain
-            .as_ref()
-            .filter(|_| !self.faults.parts(from, at))
-        else {
+        let machine = &self.nodes[at];
+        let brain = machine.brain.as_ref();
+        let hello = brain.map(|brain| brain.alive());
+        let hello = hello.or_else(|| machine.hello.clone());
+        let Some(hello) = hello.filter(|_| !self.faults.parts(from, at)) else {
             self.stats.lost_dials += 1;
             return;
         };
-        let answerer = (at, self.nodes[at].process, brain.alive());
+        let answerer = (at, self.nodes[at].process, hello);
         self.nodes[from].traffic.sent += cost::DIALLER_HANDSHAKE;
         self.nodes[from].traffic.received += cost::ANSWERER_HANDSHAKE;
         self.nodes[at].traffic.sent += cost::ANSWERER_HANDSHAKE;
@@ -231,6 +231,9 @@ impl World {
         };
         joined.ends[end].up = true;
         self.nodes[near].links.insert(conn);
+        if self.nodes[near].puppet {
+            return;
+        }
         let up = LinkUp {
             link,
             peer: self.nodes[far].id,

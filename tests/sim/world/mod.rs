@@ -28,7 +28,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use warren::mesh::addr::{HostPort, PeerAddr};
 use warren::mesh::brain::{Brain, Dialled, Timing};
-use warren::mesh::entry::NetworkId;
+use warren::mesh::entry::{Alive, NetworkId};
 use warren::mesh::event::What;
 use warren::mesh::id::{Identity, NodeId};
 use warren::mesh::time::Now;
@@ -158,6 +158,9 @@ pub(crate) struct Machine {
     pub(crate) inbox: Vec<Frame>,
     brain: Option<Box<Brain>>,
     puppet: bool,
+    /// A puppet's: see [`World::puppet_answers`] and [`World::teach`].
+    hello: Option<Alive>,
+    manners: fn(&Frame) -> Vec<Frame>,
     /// Raised with every start and end of a process: what was meant for another one is void.
     process: u64,
     started: Duration,
@@ -329,6 +332,8 @@ impl World {
             inbox: Vec::new(),
             brain: None,
             puppet: false,
+            hello: None,
+            manners: |_| Vec::new(),
             process: 0,
             started: Duration::ZERO,
             frozen: false,

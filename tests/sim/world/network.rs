@@ -207,11 +207,7 @@ impl World {
         };
         let (node, link) = (joined.ends[end].node, joined.ends[end].link);
         if self.nodes[node].puppet {
-            if let Frame::Ping(number) = frame {
-                self.send(conn, node, Frame::Pong(number));
-            }
-            self.nodes[node].inbox.push(frame);
-            return;
+            return self.puppet_hears(conn, node, frame);
         }
         let input = Input::Frame { link, frame };
         self.with(node, |brain, now, rng| brain.handle(now, rng, input));

@@ -39,16 +39,46 @@ impl World {
         conn
     }
 
-    /// `puppet` sends a frame.
+    /// `puppet` is dialled like any machine from now on, and says `alive` in its Hello.
+    pub(crate) fn puppet_answers(&mut self, puppet: usize, alive: Alive) {
+        self.nodes[puppet].hello = Some(alive);
+    }
+
+    /// What `puppet` says, beside pongs, to each frame it is sent.
+    pub(crate) fn teach(&mut self, puppet: usize, manners: fn(&Frame) -> Vec<Frame>) {
+        self.nodes[puppet].manners = manners;
+    }
+
+    /// A puppet was sent a frame.
+    pub(super) fn puppet_hears(&mut self, conn: usize, puppet: usize, frame: Frame) {
+        let mut replies = (self.nodes[puppet].manners)(&frame);
+        if let Frame::Ping(number) = frame {
+            replies.push(Frame::Pong(number));
+        }
+        for reply in replies {
+            self.send(conn, puppet, reply);
+        }
+        self.nodes[puppet].inbox.push(frame);
+    }
+
+    /// The puppet at one end of a connection sends a frame.
     pub(crate) fn say(&mut self, conn: usize, frame: &Frame) {
-        if let Some(joined) = self.conns[conn].as_ref() {
-            let puppet = joined.ends[0].node;
+        if let Some((puppet, _)) = self.puppet_of(conn) {
             self.send(conn, puppet, frame.clone());
         }
     }
 
     /// Whether the other end closed the puppet's link.
     pub(crate) fn is_closed(&self, conn: usize) -> bool {
-        self.conns[conn].as_ref().is_none_or(|c| c.ends[1].closed)
+        let far = self.puppet_of(conn).map(|(_, far)| far);
+        let joined = self.conns[conn].as_ref();
+        far.zip(joined).is_none_or(|(far, c)| c.ends[far].closed)
+    }
+
+    /// Which puppet has an end of a connection, and which end it has not.
+    fn puppet_of(&self, conn: usize) -> Option<(usize, usize)> {
+        let ends = &self.conns[conn].as_ref()?.ends;
+        let near = usize::from(!self.nodes[ends[0].node].puppet);
+        Some((ends[near].node, 1 - near))
     }
 }
