@@ -103,14 +103,14 @@ fn when_a_partition_heals_what_both_sides_wrote_is_everywhere() {
 #[test]
 fn two_nodes_that_cannot_reach_each_other_share_writes_through_others() {
     for_seeds(4, |mut world| {
-        for node in 0..12 {
+        for node in 0..8 {
             world.machine();
             if node > 0 {
                 world.nodes[node].connect = vec![world.pinned(0)];
             }
         }
         world.cut(1, 2);
-        (0..12).for_each(|node| world.start(node));
+        (0..8).for_each(|node| world.start(node));
         world.run(secs(3));
         assert!(world.best(1, 2).is_none() && world.best(2, 1).is_none());
         assert!(world.sees(1, 2) && world.sees(2, 1), "others hear both");

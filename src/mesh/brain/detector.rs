@@ -176,10 +176,8 @@ impl Link {
         let speak = self.heard + self.suspect_after(timing);
         let end = self.heard + timing.silence_is_death;
         let after = |at: &Duration| *at > checked;
-        [ask.max(self.heard), speak, end]
-            .into_iter()
-            .filter(after)
-            .min()
+        let times = [Some(ask), Some(speak), Some(end), self.renew_at(timing)];
+        times.into_iter().flatten().filter(after).min()
     }
 
     /// A far peer gets more time to answer.

@@ -287,6 +287,8 @@ impl Brain {
         member.last_seen_ms = member.last_seen_ms.max(unix_at(now, gone.heard));
         self.dirty.node(peer);
         if !member.links.is_empty() {
+            // What is left may be a link that was given up for the one that is gone.
+            self.check_renewals(now);
             return;
         }
         member.backoff.hope(now.mono);
