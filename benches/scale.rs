@@ -54,14 +54,14 @@ type Result<T> = std::result::Result<T, Failure>;
 type Scenario = fn(&Options) -> Outcome;
 
 const SCENARIOS: &[(&str, Scenario)] = &[
-    ("entry", spread::entry),
-    ("killed", membership::killed),
-    ("false-positives", membership::false_positives),
-    ("leave", membership::leave),
     ("idle", traffic::idle),
+    ("entry", spread::entry),
+    ("leave", membership::leave),
+    ("killed", membership::killed),
     ("join", spread::join),
     ("heal", faults::heal),
     ("churn", faults::churn),
+    ("false-positives", membership::false_positives),
     ("ten-thousand", traffic::ten_thousand),
     ("overhead", traffic::overhead),
 ];

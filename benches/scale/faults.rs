@@ -16,7 +16,7 @@ const NODES: usize = 1_000;
 const APART: Duration = Duration::from_secs(600);
 const WRITES_A_SIDE: u32 = 1_000;
 /// After this all is as if there had been no partition.
-const HEALED_MS: f64 = 30_000.0;
+const HEALED_MS: f64 = 3_000.0;
 const HEAL_LIMIT: Duration = Duration::from_secs(300);
 /// After this a departed node is online nowhere, and a living one everywhere it can be reached.
 const QUIET: Duration = Duration::from_secs(10);

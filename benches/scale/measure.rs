@@ -31,8 +31,25 @@ pub(crate) fn wide_world(seed: u64, loss: f64) -> World {
 /// # Errors
 /// It does not come to know them; what was found is the outcome.
 pub(crate) fn settled(options: &Options, nodes: usize, loss: f64) -> Result<World, Outcome> {
+    if let Some(mut world) = options.kept(nodes) {
+        world.net.loss = loss;
+        return Ok(world);
+    }
     let mut world = wide_world(options.seed, loss);
     settle(&mut world, nodes).map(|()| world)
+}
+
+/// Starts whoever was stopped, waits until all is well, and leaves the world to the next scenario.
+pub(crate) fn leave_to_next(options: &Options, mut world: World) {
+    for node in 0..world.nodes.len() {
+        if !world.runs(node) {
+            world.start(node);
+        }
+    }
+    if world.settle(PATIENCE).is_some() {
+        world.run(CALM);
+        options.keep(world);
+    }
 }
 
 /// Adds `nodes` machines and waits until all know all.

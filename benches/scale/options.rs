@@ -1,5 +1,8 @@
 //! What was asked for.
 
+use std::cell::RefCell;
+
+use crate::world::World;
 use crate::{Result, SCENARIOS};
 
 /// Options of one run; see the head of the program.
@@ -10,6 +13,9 @@ pub(crate) struct Options {
     pub(crate) json: bool,
     pub(crate) check: bool,
     only: Vec<String>,
+    /// A settled world that the next scenario may go on with: to make one of a thousand nodes
+    /// takes longer than most of what is measured in it.
+    kept: RefCell<Option<World>>,
 }
 
 impl Options {
@@ -21,6 +27,7 @@ impl Options {
             json: false,
             check: false,
             only: Vec::new(),
+            kept: RefCell::default(),
         };
         let mut args = args;
         while let Some(arg) = args.next() {
@@ -46,6 +53,17 @@ impl Options {
 
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    /// Leaves a world in which all is well again to the next scenario.
+    pub(crate) fn keep(&self, world: World) {
+        self.kept.replace(Some(world));
+    }
+
+    /// The world that was left, if it has as many nodes.
+    pub(crate) fn kept(&self, nodes: usize) -> Option<World> {
+        let kept = self.kept.take();
+        kept.filter(|world| world.running().len() == nodes)
     }
 
     /// How many nodes a scenario has.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use warren::mesh::wire::Frame;
 
-use crate::measure::{Samples, settle, settled, wide_world};
+use crate::measure::{Samples, settled};
 use crate::options::Options;
 use crate::report::{Outcome, Unit};
 use crate::world::{World, ms, secs};
@@ -14,10 +14,10 @@ const WRITES: usize = 20;
 /// An entry is everywhere within this, for 99 of 100 nodes and writes.
 const ENTRY_P99_MS: f64 = 1_000.0;
 /// A newcomer's network, and what it holds.
-const JOINED: usize = 20;
+const JOINED: usize = 1_000;
 const HELD: usize = 10_000;
 /// A newcomer has all of it within this, for this much more traffic than the entries alone.
-const JOIN_MS: f64 = 10_000.0;
+const JOIN_MS: f64 = 2_000.0;
 const JOIN_RATIO: f64 = 1.5;
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -29,6 +29,7 @@ pub(crate) fn entry(options: &Options) -> Outcome {
         Err(outcome) => return outcome,
     };
     let (mut each, mut last) = writes(&mut world, nodes);
+    options.keep(world);
     Outcome::new(nodes)
         .figure("median", each.at(500), Unit::Milliseconds)
         .goal("p99", each.at(990), Unit::Milliseconds, ENTRY_P99_MS)
@@ -54,10 +55,10 @@ pub(crate) fn writes(world: &mut World, nodes: usize) -> (Samples, Samples) {
 /// A node joins a network with 10,000 entries.
 pub(crate) fn join(options: &Options) -> Outcome {
     let nodes = options.nodes_or(JOINED);
-    let mut world = wide_world(options.seed, 0.0);
-    if let Err(outcome) = settle(&mut world, nodes) {
-        return outcome;
-    }
+    let mut world = match settled(options, nodes, 0.01) {
+        Ok(world) => world,
+        Err(outcome) => return outcome,
+    };
     let value = "x".repeat(64);
     let mut entries = Vec::new();
     for n in 0..HELD {

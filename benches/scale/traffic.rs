@@ -30,7 +30,10 @@ pub(crate) fn idle(options: &Options) -> Outcome {
     let mut outcome = Outcome::new(most);
     for nodes in sizes {
         match settled(options, nodes, 0.0) {
-            Ok(mut world) => outcome = watch_idle(outcome, &mut world, &format!("{nodes} nodes: ")),
+            Ok(mut world) => {
+                outcome = watch_idle(outcome, &mut world, &format!("{nodes} nodes: "));
+                options.keep(world);
+            }
             Err(failed) => return failed,
         }
     }
