@@ -95,7 +95,7 @@ impl Brain {
         };
         let alive = member.alive.as_ref();
         let current =
-            alive.is_some_and(|alive| suspicion.names(&alive) && alive.state == LifeState::Alive);
+            alive.is_some_and(|alive| suspicion.names(alive) && alive.state == LifeState::Alive);
         if !current || !member.takes_suspicion_of(&suspicion.accuser) {
             return;
         }
