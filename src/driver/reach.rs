@@ -34,7 +34,7 @@ pub enum ReachError {
     /// The dial still waits for an answer.
     #[error("no link came up within {REACH_LIMIT:?}")]
     TimedOut,
-    /// [`MAX_WAITING`] others wait.
+    /// 4,096 others wait.
     #[error("too many requests wait for links")]
     Busy,
     /// This node is stopping.
