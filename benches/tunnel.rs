@@ -37,6 +37,8 @@
 mod load;
 #[path = "tunnel/machine.rs"]
 mod machine;
+#[path = "tunnel/namespace.rs"]
+mod namespace;
 #[path = "tunnel/options.rs"]
 mod options;
 #[path = "tunnel/peers.rs"]

@@ -3,17 +3,14 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::Result;
-use crate::process::{output, required};
+use crate::namespace::{Namespace, ip};
 
 /// What ordinary Ethernet carries.
 const MTU: &str = "1500";
 const NEAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// How long `ip` may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The near end has the clients, the far end the servers.
 pub(crate) struct Place {
@@ -80,11 +77,7 @@ impl Side {
     pub(crate) fn command(&self, program: &Path, home: &Path) -> Command {
         let mut command = match &self.namespace {
             None => Command::new(program),
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", &namespace.0]).arg(program);
-                command
-            }
+            Some(namespace) => namespace.command(program),
         };
         command.env_clear().env("HOME", home);
         if let Some(path) = std::env::var_os("PATH") {
@@ -92,31 +85,4 @@ impl Side {
         }
         command
     }
-}
-
-/// A network namespace by name; removed when dropped, and its end of the cable with it.
-struct Namespace(String);
-
-impl Namespace {
-    fn new(end: &str) -> Result<Self> {
-        let name = format!("warren-bench-{}-{end}", std::process::id());
-        ip(&["netns", "add", &name])
-            .map_err(|error| format!("{error}; --veth needs root (or CAP_SYS_ADMIN)"))?;
-        Ok(Self(name))
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        // Not through `output`: it refuses to wait after an interrupt. Nothing is left to tell.
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn ip(args: &[&str]) -> Result<()> {
-    let mut command = Command::new(required("ip", "apt install iproute2")?);
-    command.args(args);
-    output(&mut command, PATIENCE)
-        .map(drop)
-        .map_err(|error| format!("ip {}: {error}", args.join(" ")).into())
 }

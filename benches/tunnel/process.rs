@@ -146,9 +146,14 @@ impl Process {
         Err(format!("{} ended with {status}: {last}", self.name).into())
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Time on a processor, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        cpu_seconds(self.child.id())
+        cpu_seconds(self.id())
     }
 
     /// Resident memory in MiB, now.
@@ -162,7 +167,7 @@ impl Process {
     }
 
     fn status_mib(&self, field: &str) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let kib: f64 = status
             .lines()
             .find_map(|line| line.strip_prefix(field))

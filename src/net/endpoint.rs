@@ -9,8 +9,7 @@ use std::time::Duration;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, NoneTokenLog,
-    NoneTokenStore, Runtime, ServerConfig, TokioRuntime, TransportConfig, ValidationTokenConfig,
-    VarInt,
+    NoneTokenStore, Runtime, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
 };
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
@@ -22,6 +21,7 @@ use crate::mesh::knock::Knock;
 
 use super::crypto::{KeyedClient, KeyedServer};
 use super::gate::SharedGate;
+use super::runtime::QuietRuntime;
 use super::socket::FilteredSocket;
 use super::verify::{Accept, RawKeyVerifier, certified_key, provider};
 
@@ -83,7 +83,7 @@ impl Factory {
     /// # Errors
     /// The address cannot be bound.
     pub fn bind(&self, addr: SocketAddr, dropped: Arc<AtomicU64>) -> io::Result<Endpoint> {
-        let inner = TokioRuntime.wrap_udp_socket(udp_socket(addr)?)?;
+        let inner = QuietRuntime.wrap_udp_socket(udp_socket(addr)?)?;
         let socket = FilteredSocket::new(inner, self.gate.clone(), dropped)?;
         let mut config = EndpointConfig::default();
         // Greasing clears the fixed bit at random; the filter would drop those packets.
@@ -94,7 +94,7 @@ impl Factory {
         let cids = self.gate.cids();
         config.cid_generator(move || Box::new(cids.clone()));
         let server = Some(self.server_config());
-        Endpoint::new_with_abstract_socket(config, server, Arc::new(socket), Arc::new(TokioRuntime))
+        Endpoint::new_with_abstract_socket(config, server, Arc::new(socket), Arc::new(QuietRuntime))
     }
 
     fn server_config(&self) -> ServerConfig {

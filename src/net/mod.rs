@@ -7,6 +7,7 @@
 //! | [`crypto`] | keys QUIC Initial packets with the network's secret |
 //! | [`verify`] | raw public keys: who the peer is, pinned or learnt once |
 //! | [`endpoint`] | one QUIC endpoint per listen address, client and server on one socket |
+//! | `runtime` | tokio for QUIC, with timers that do not wake the process for nothing |
 //! | [`hello`] | the first exchange on a connection; only then is it a link |
 //! | [`link`] | frames, tunnels and the end of a link |
 //! | [`dial`] | races addresses until a Hello is checked |
@@ -30,5 +31,6 @@ pub mod socket;
 pub mod verify;
 
 mod hub;
+mod runtime;
 
 pub use hub::{LinkEvent, Net, NetError, NetSetup, OpenError, TunnelSink};

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 /// Headers of IPv4 and UDP.
 const UDP_IP: u64 = 28;
-/// Short header with an 8-byte connection id, packet number, frame header of the stream, tag.
-const QUIC: u64 = 31;
+/// Short header with an 8-byte connection id, packet number, an ACK frame that rides along (with
+/// ECN counts), frame header of the stream, tag. Measured on an idle link: the packet of a ping has
+/// 44 bytes around its frame and that of a pong 41, and 2 more once 16 KiB went over the stream.
+const QUIC: u64 = 44;
 /// Bytes of the control stream in one packet of 1,200 bytes.
 const PACKET_ROOM: u64 = 1_200 - QUIC;
-/// A packet that carries nothing but an ACK frame.
+/// A packet that carries nothing but an ACK frame; measured.
 const ACK: u64 = 65;
 /// Packets that QUIC acknowledges together (RFC 9000 §13.2.2).
 const PACKETS_PER_ACK: u64 = 2;

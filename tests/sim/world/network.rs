@@ -155,7 +155,6 @@ impl World {
             to.planned = None;
         }
         let process = to.process;
-        let mut packets = 0;
         // What is handed over may close the link, or end the process.
         while let Some(joined) = self.conns[conn].as_mut()
             && self.nodes[ours].process == process
@@ -167,7 +166,8 @@ impl World {
             let Some(next) = joined.ends[end].queue.pop_front() else {
                 break;
             };
-            packets += next.packets;
+            // Before what it carries is answered: the ACK rides with the answer.
+            self.acknowledge(conn, end, next.packets);
             match next.item {
                 Item::Up => self.link_up(conn, end),
                 Item::Bytes(bytes) => {
@@ -178,7 +178,6 @@ impl World {
                 Item::Frame(frame) => self.frame(conn, end, frame),
             }
         }
-        self.acknowledge(conn, end, packets);
     }
 
     /// `end` received `packets`: what that costs it, and what the other end learns from it.

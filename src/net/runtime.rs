@@ -1,0 +1,50 @@
+//! What QUIC runs on: tokio, with timers that leave nothing behind.
+
+use std::future::Future;
+use std::io;
+use std::net::UdpSocket;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
+use tokio::time::{Sleep, sleep_until};
+
+/// quinn's runtime for tokio, but for its timers.
+#[derive(Debug)]
+pub(super) struct QuietRuntime;
+
+impl Runtime for QuietRuntime {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        Box::pin(Timer(Box::pin(sleep_until(at.into()))))
+    }
+
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        TokioRuntime.spawn(task);
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> Instant {
+        TokioRuntime.now()
+    }
+}
+
+/// A timer that is made anew when it is moved. tokio's own reset leaves the old moment in place
+/// when the new one is later, and the process wakes then, for nothing: on an idle link the
+/// retransmission timer of every pong, which the ACK has moved away just before.
+#[derive(Debug)]
+struct Timer(Pin<Box<Sleep>>);
+
+impl AsyncTimer for Timer {
+    fn reset(mut self: Pin<&mut Self>, at: Instant) {
+        self.0.set(sleep_until(at.into()));
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Future::poll(self.0.as_mut(), cx)
+    }
+}
