@@ -53,6 +53,29 @@ fn disturb(world: &mut World, model: &mut Model, chance: &mut SmallRng) {
     }
 }
 
+/// What is not as it should be on any node, once all but `absent` run.
+fn differences(world: &World, absent: usize) -> Vec<String> {
+    let running = world.running();
+    let first = world.ledger(running[0]);
+    let mut all = Vec::new();
+    for node in running {
+        for other in (0..world.nodes.len()).filter(|other| *other != node) {
+            if world.sees(node, other) != (other != absent) {
+                all.push(format!("{node} is wrong about {other}"));
+            }
+        }
+        let ledger = world.ledger(node);
+        if ledger != first {
+            let missing = first.iter().filter(|entry| !ledger.contains(entry)).count();
+            let more = ledger.iter().filter(|entry| !first.contains(entry)).count();
+            all.push(format!(
+                "{node} lacks {missing} entries and has {more} others"
+            ));
+        }
+    }
+    all
+}
+
 #[test]
 fn any_world_ends_alike_everywhere_and_as_the_model_says() {
     for_seeds(if long() { 600 } else { 30 }, |mut world| {
@@ -76,25 +99,9 @@ fn any_world_ends_alike_everywhere_and_as_the_model_says() {
                 _ => {}
             }
         }
-        let agree = |world: &World| {
-            let running = world.running();
-            let first = world.ledger(running[0]);
-            let view = |node: usize| -> Vec<bool> {
-                let all = (0..count).map(|other| other == node || world.sees(node, other));
-                all.collect()
-            };
-            let right = |node: usize| {
-                view(node)
-                    .iter()
-                    .enumerate()
-                    .all(|(n, on)| *on == (n != absent))
-            };
-            running
-                .iter()
-                .all(|node| right(*node) && world.ledger(*node) == first)
-        };
-        if world.wait(secs(90), ms(200), agree).is_none() {
-            panic!("they do not agree: {}", world.describe());
+        let right = |world: &World| differences(world, absent).is_empty();
+        if world.wait(secs(90), ms(200), right).is_none() {
+            panic!("they do not agree: {:#?}", differences(&world, absent));
         }
         let durable = world.ledger(world.running()[0]).into_iter();
         let durable: Vec<Entry> = durable.filter(|e| e.slot.class == Class::Durable).collect();

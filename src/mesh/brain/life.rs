@@ -95,7 +95,7 @@ impl Brain {
         };
         let alive = member.alive.as_ref();
         let current =
-            alive.is_some_and(|alive| suspicion.names(&alive) && alive.state == LifeState::Alive);
+            alive.is_some_and(|alive| suspicion.names(alive) && alive.state == LifeState::Alive);
         if !current || !member.takes_suspicion_of(&suspicion.accuser) {
             return;
         }
@@ -111,8 +111,11 @@ impl Brain {
 
     fn is_ignored_accuser(&self, now: Now, suspicion: &Suspicion) -> Option<Ignored> {
         let accuser = &suspicion.accuser;
-        let known = *accuser == self.me || self.members.contains_key(accuser);
-        if !known || *accuser == suspicion.subject {
+        if *accuser == self.me {
+            // Others may be tired of this node's word; it goes by what it hears itself.
+            return None;
+        }
+        if !self.members.contains_key(accuser) || *accuser == suspicion.subject {
             return Some(Ignored::Unknown);
         }
         self.detector
