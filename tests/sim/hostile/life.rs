@@ -38,7 +38,7 @@ fn a_leave_of_an_earlier_start_is_void() {
     siege.world.restart(VICTIM);
     let hello = alive(siege.me(), BOOT, 0, LifeState::Alive);
     siege.link = siege.world.puppet_link(siege.puppet, VICTIM, hello);
-    siege.say(&Frame::Alive(vec![old_leave.clone()]));
+    siege.say(&Frame::Alive(vec![old_leave]));
     siege.world.until("whole", secs(3), World::whole);
     siege.world.nodes[VICTIM].events.clear();
     siege.world.nodes[WITNESS].events.clear();
