@@ -7,6 +7,7 @@
     clippy::print_stderr
 )]
 
+mod convergence;
 mod dialling;
 mod hostile;
 mod knobs;

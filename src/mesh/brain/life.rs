@@ -111,8 +111,11 @@ impl Brain {
 
     fn is_ignored_accuser(&self, now: Now, suspicion: &Suspicion) -> Option<Ignored> {
         let accuser = &suspicion.accuser;
-        let known = *accuser == self.me || self.members.contains_key(accuser);
-        if !known || *accuser == suspicion.subject {
+        if *accuser == self.me {
+            // Others may be tired of this node's word; it goes by what it hears itself.
+            return None;
+        }
+        if !self.members.contains_key(accuser) || *accuser == suspicion.subject {
             return Some(Ignored::Unknown);
         }
         self.detector

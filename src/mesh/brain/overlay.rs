@@ -42,6 +42,9 @@ struct Near {
 /// The neighbours, and what they follow from.
 pub(super) struct Overlay {
     rings: Rings,
+    /// Of the members on the rings those with which this node once had a link. A member can make
+    /// up thousands of others, but not that they were met.
+    met: Rings,
     neighbours: BTreeMap<NodeId, Near>,
     /// Those of them without link, or with one that will not do for much longer.
     missing: BTreeSet<NodeId>,
@@ -56,6 +59,7 @@ pub(super) struct Overlay {
 impl Overlay {
     pub(super) fn new(rings: Rings) -> Self {
         Self {
+            met: rings.clone(),
             rings,
             neighbours: BTreeMap::new(),
             missing: BTreeSet::new(),
@@ -124,7 +128,8 @@ impl Overlay {
         }
     }
 
-    /// Whom the rings name, nearest first on each, and further while one is hard to reach.
+    /// Whom the rings name, nearest first on each, and further while one is hard to reach; if all
+    /// are, who was met before: they may be made up, every one.
     fn wanted(&self, me: NodeId) -> BTreeSet<NodeId> {
         if self.rings.len() <= FULL_MESH {
             return self.rings.members().collect();
@@ -133,7 +138,9 @@ impl Overlay {
         let late = |id: &NodeId| self.neighbours.get(id).is_some_and(|near| near.late);
         for ring in 0..RINGS {
             for way in [Way::Next, Way::Previous] {
-                for id in self.rings.walk(ring, way, me).take(1 + FURTHER) {
+                let near = self.rings.walk(ring, way, me).take(1 + FURTHER);
+                let met = self.met.walk(ring, way, me).take(1 + FURTHER);
+                for id in near.chain(met) {
                     wanted.insert(id);
                     if !late(&id) {
                         break;
@@ -157,6 +164,10 @@ impl Brain {
         overlay.dirty |= match stands {
             true => overlay.rings.insert(id),
             false => overlay.rings.remove(id),
+        };
+        overlay.dirty |= match stands && member.last_seen_ms > 0 {
+            true => overlay.met.insert(id),
+            false => overlay.met.remove(id),
         };
         match !stands && dialable && member.links.is_empty() {
             true => overlay.absent.insert(id),

@@ -1,8 +1,11 @@
 //! A member that holds the token and lies. It may cost itself a link; it costs others nothing.
 
 mod entries;
+mod hoard;
 mod life;
 mod links;
+mod minted;
+mod offers;
 mod sessions;
 mod silence;
 mod suspicion;

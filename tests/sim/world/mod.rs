@@ -238,6 +238,11 @@ pub(crate) struct World {
     faults: Faults,
 }
 
+/// Whether there is time for more than what everybody runs all day: `WARREN_LONG=1`.
+pub(crate) fn long() -> bool {
+    std::env::var("WARREN_LONG").is_ok_and(|value| value == "1")
+}
+
 /// Runs `test` in worlds of many seeds and names the seed that failed. `SIM_SEED` picks one.
 pub(crate) fn for_seeds(count: u64, test: impl Fn(World)) {
     struct Tell(u64);
