@@ -27,7 +27,7 @@ const SESSIONS_PER_SECOND: f64 = 0.2;
 const SESSIONS_AT_ONCE: f64 = 3.0;
 /// The end that was dialled waits this much longer with its ping, in parts of `ping_after`: both
 /// would else ping each other at the same moment, for ever, at twice the traffic.
-const ANSWERER_PATIENCE: u32 = 4;
+const ANSWERER_PATIENCE: u32 = 8;
 /// Links with one peer: one in use, one that replaces it, and retired ones whose tunnels go on.
 /// A member that dials without end holds no more than this of what all members share.
 const MAX_LINKS_PER_PEER: usize = 16;

@@ -13,7 +13,7 @@
 //! when it is done.
 //!
 //! ```text
-//! P ──ping──▶ X      0.7 s after the last byte, then every 0.25 s
+//! P ──ping──▶ X      0.9 s after the last byte, then every 0.2 s
 //! P ──suspicion(X, boot, incarnation)──▶ everybody      after 1.7 s, if P hears others meanwhile
 //! X ──alive(boot, incarnation + 1)──▶ everybody         if X lives, however the word reached it
 //! everybody: X is down      1.3 s after the first suspicion, 0.8 s after the second
@@ -92,8 +92,8 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            ping_after: Duration::from_millis(700),
-            ping_again: Duration::from_millis(250),
+            ping_after: Duration::from_millis(900),
+            ping_again: Duration::from_millis(200),
             suspect_after: Duration::from_millis(1700),
             refute_alone: Duration::from_millis(1300),
             refute_agreed: Duration::from_millis(800),
