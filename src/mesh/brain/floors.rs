@@ -51,7 +51,9 @@ impl Brain {
             FloorMerge::Taken { .. } => {}
             FloorMerge::Known | FloorMerge::Older => return,
             FloorMerge::Refused(refusal) => {
-                self.ledger.note_refused_floor(&floor, refusal, now);
+                if floor.verify(self.network) {
+                    self.ledger.note_refused_floor(&floor, refusal, now);
+                }
                 return self.count(refusal_word(refusal));
             }
         }

@@ -201,7 +201,10 @@ impl Brain {
     }
 
     fn refuse_entry(&mut self, now: Now, entry: &Entry, refusal: Refusal) {
-        self.ledger.note_refused(entry, refusal, now);
+        // An id that its author did not sign would only push others out of what is remembered.
+        if entry.verify(self.network).is_ok() {
+            self.ledger.note_refused(entry, refusal, now);
+        }
         self.count(refusal_word(refusal));
     }
 
