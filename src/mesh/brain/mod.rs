@@ -26,6 +26,22 @@
 //!
 //! What a member signed of itself, and what is said against it, is reconciled together with the
 //! ledger: a departure is told wherever the sign of life before it was.
+//!
+//! # Why not another protocol
+//!
+//! 1,000 nodes 50 ms apart at 1 % loss, in virtual time; commands in the README.
+//!
+//! | | idle, sent | entry on all, median | killed, gone: median, worst |
+//! |---|---:|---:|---:|
+//! | SWIM (foca), LAN settings | 0.4 KB/s | 1.1 s | 14.5 s, 20.2 s |
+//! | SWIM (foca), tuned for speed | 0.8 KB/s | 0.3 s | 3.1 s, 6.4 s |
+//! | HyParView, Plumtree (iroh-gossip) and monitors | 0.8 KB/s | 1.0 s | 3.5 s, 3.9 s |
+//! | this | 1.1 KB/s | 0.3 s | 2.2 s, 2.6 s |
+//!
+//! SWIM finds a death when chance probes it, hence its tail; its updates are unsigned, and signing
+//! them multiplies their size (C19). A tree of eager links sends each entry once, and takes longer.
+//! HyParView samples peers where nobody knows everybody; here the signed membership is known to
+//! all, so that the neighbours can be computed and nobody can talk a node into others.
 
 mod boundary;
 mod detector;
