@@ -63,7 +63,7 @@ kinds! {
     NEIGHBOUR = 8, 1;
     SUSPICIONS = 9, 4 + MAX_SUSPECTED * 160;
     DIGEST = 10, 10;
-    SYNC_DONE = 11, 5;
+    SYNC_DONE = 11, 6;
     OFFER = 12, 4 + MAX_OFFERED * 32;
     FETCH = 13, 4 + MAX_OFFERED * 32;
     FLOORS = 14, 4 + MAX_FLOORS_SENT * 110;
@@ -96,7 +96,13 @@ pub enum Frame {
     /// sum is a reason to reconcile.
     Digest(u64),
     /// Everything of this session that the receiver asked for or lacked was sent before this.
-    SyncDone(u32),
+    SyncDone {
+        /// See [`SyncOpen::session`].
+        session: u32,
+        /// Whether the sender has caught up itself: two nodes that were cut off learn nothing
+        /// fresh of others from each other.
+        fresh: bool,
+    },
     /// The sender has these large entries.
     Offer(Vec<ItemId>),
     /// Asks for entries that were offered on this link.
@@ -177,7 +183,7 @@ impl Frame {
             Frame::Neighbour(_) => kind::NEIGHBOUR,
             Frame::Suspicions(_) => kind::SUSPICIONS,
             Frame::Digest(_) => kind::DIGEST,
-            Frame::SyncDone(_) => kind::SYNC_DONE,
+            Frame::SyncDone { .. } => kind::SYNC_DONE,
             Frame::Offer(_) => kind::OFFER,
             Frame::Fetch(_) => kind::FETCH,
             Frame::Floors(_) => kind::FLOORS,
@@ -198,7 +204,7 @@ impl Frame {
             Frame::Want(want) => encode_body(want),
             Frame::Neighbour(wanted) => encode_body(wanted),
             Frame::Suspicions(all) => encode_body(all),
-            Frame::SyncDone(session) => encode_body(session),
+            Frame::SyncDone { session, fresh } => encode_body(&(session, fresh)),
             Frame::Offer(ids) | Frame::Fetch(ids) => encode_body(ids),
             Frame::Floors(floors) => encode_body(floors),
             Frame::Unknown { len, .. } => vec![0; *len],
@@ -250,7 +256,10 @@ fn decode_body(kind: u16, body: &[u8]) -> Result<Frame, WireError> {
         kind::NEIGHBOUR => Frame::Neighbour(exactly(body).ok_or_else(bad)?),
         kind::SUSPICIONS => Frame::Suspicions(exactly(body).ok_or_else(bad)?),
         kind::DIGEST => Frame::Digest(exactly(body).ok_or_else(bad)?),
-        kind::SYNC_DONE => Frame::SyncDone(exactly(body).ok_or_else(bad)?),
+        kind::SYNC_DONE => {
+            let (session, fresh) = exactly(body).ok_or_else(bad)?;
+            Frame::SyncDone { session, fresh }
+        }
         kind::OFFER => Frame::Offer(exactly(body).ok_or_else(bad)?),
         kind::FETCH => Frame::Fetch(exactly(body).ok_or_else(bad)?),
         kind::FLOORS => Frame::Floors(exactly(body).ok_or_else(bad)?),
@@ -355,7 +364,10 @@ mod tests {
                 ),
             )]),
             Frame::Digest(0x0102_0304_0506_0708),
-            Frame::SyncDone(1),
+            Frame::SyncDone {
+                session: 1,
+                fresh: true,
+            },
             Frame::Offer(vec![ItemId([4; 32])]),
             Frame::Fetch(vec![ItemId([4; 32])]),
             Frame::Floors(vec![Floor::sign(network, &identity, 7)]),

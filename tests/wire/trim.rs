@@ -245,7 +245,11 @@ async fn accept(puppet: &Puppet) -> (Connection, SendStream, RecvStream) {
     let frame = Frame::Entries(vec![entry]).encode();
     greeting.send.write_all(&frame).await.unwrap();
     // The first session of a node that dialled has this number; there is nothing else to tell.
-    let done = Frame::SyncDone(3).encode();
+    let done = Frame::SyncDone {
+        session: 3,
+        fresh: true,
+    };
+    let done = done.encode();
     greeting.send.write_all(&done).await.unwrap();
     (connection, greeting.send, greeting.recv)
 }

@@ -128,7 +128,10 @@ impl Scene {
         scene.up(&witness, WITNESS, at).await;
         scene.up(&other, MET, at).await;
         // The first session of a dialler has this number; the witness has nothing to tell.
-        let frame = Frame::SyncDone(3);
+        let frame = Frame::SyncDone {
+            session: 3,
+            fresh: true,
+        };
         let link = WITNESS;
         scene.tell(Input::Frame { link, frame }).await;
         scene

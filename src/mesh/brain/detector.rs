@@ -320,7 +320,7 @@ impl Brain {
         };
         let boot = Some(member.boot());
         let first = member.unreached != boot && member.stands() && member.links.is_empty();
-        if first && evidence && self.caught_up && self.detector.unreached.take(now.mono, 1.0) {
+        if first && evidence && self.detector.unreached.take(now.mono, 1.0) {
             member.unreached = boot;
             self.accuse(now, id);
         }

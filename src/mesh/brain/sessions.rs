@@ -26,6 +26,8 @@ const ANSWER_LASTS: Duration = Duration::from_secs(60);
 /// What a node holds must have been at rest for this long before sums are compared: while news
 /// spreads they always differ.
 const REST: Duration = Duration::from_millis(1500);
+/// A node that has found nobody who is fresh believes what it knows after this.
+const STALE_LASTS: Duration = Duration::from_secs(3);
 /// Sessions of others wait no longer than this for the one that is to bring what this node lacks:
 /// who was met first may not mean to end it.
 const DEFER_LASTS: Duration = Duration::from_secs(2);
@@ -51,6 +53,8 @@ pub(super) struct Sessions {
     sum: u64,
     /// When this node's own set last changed.
     changed: Duration,
+    /// Since when it has known only peers that had not caught up either.
+    stale_since: Option<Duration>,
 }
 
 impl Default for Sessions {
@@ -61,6 +65,7 @@ impl Default for Sessions {
             opened_so_far: 0,
             sum: 0,
             changed: Duration::ZERO,
+            stale_since: None,
         }
     }
 }
@@ -223,7 +228,11 @@ impl Brain {
         match step.reply {
             Some(reply) => self.send(link, Frame::Sync(reply)),
             // Behind everything that was asked for, the peer will say the same.
-            None => self.send(link, Frame::SyncDone(number)),
+            None => {
+                let fresh = self.caught_up;
+                let session = number;
+                self.send(link, Frame::SyncDone { session, fresh });
+            }
         }
     }
 
@@ -240,7 +249,7 @@ impl Brain {
     }
 
     /// The peer has sent everything of a session; so has this node, if the peer opened it.
-    pub(super) fn sync_done(&mut self, now: Now, link: LinkId, number: u32) {
+    pub(super) fn sync_done(&mut self, now: Now, link: LinkId, number: u32, fresh: bool) {
         if self.is_mine(link, number) {
             self.sessions.opened = None;
         } else {
@@ -252,10 +261,35 @@ impl Brain {
                 return self.count("bad_sync");
             }
             state.answering = None;
-            self.send(link, Frame::SyncDone(number));
+            let session = number;
+            let fresh = fresh || self.caught_up || self.is_linked_to_all();
+            self.send(link, Frame::SyncDone { session, fresh });
         }
-        self.set_caught_up(true, "");
+        if fresh || self.is_linked_to_all() {
+            self.set_caught_up(true, "");
+        } else if !self.caught_up && self.sessions.stale_since.is_none() {
+            self.sessions.stale_since = Some(now.mono);
+        }
         self.answer_deferred(now);
+    }
+
+    /// Whoever is linked to everybody needs nobody's word.
+    fn is_linked_to_all(&self) -> bool {
+        let mut standing = self.members.values().filter(|member| member.stands());
+        standing.all(|member| !member.links.is_empty())
+    }
+
+    /// Among nodes that were all cut off nobody is fresh. By now whoever is gone was dialled by
+    /// those who watch it, in vain.
+    fn check_stale(&mut self, now: Now) {
+        if self.caught_up || self.links.is_empty() {
+            self.sessions.stale_since = None;
+        }
+        let over = |since: Duration| now.mono >= since + STALE_LASTS;
+        if self.sessions.stale_since.is_some_and(over) {
+            self.sessions.stale_since = None;
+            self.set_caught_up(true, "");
+        }
     }
 
     fn answer_deferred(&mut self, now: Now) {
@@ -367,6 +401,7 @@ impl Brain {
     /// Gives up sessions that do not end, and begins those that are due.
     pub(super) fn check_sessions(&mut self, now: Now) {
         self.repair(now);
+        self.check_stale(now);
         let over = |since: Duration, lasts| now.mono.saturating_sub(since) >= lasts;
         let opened = self.sessions.opened.as_ref();
         if let Some((link, since)) = opened
@@ -415,7 +450,9 @@ impl Brain {
         let at_rest = self.sessions.at_rest_at();
         let differing = links.filter(|link| link.digest_heard.is_some());
         let repairs = differing.map(|link| link.next_repair.max(at_rest));
-        opened.into_iter().chain(deferred).chain(repairs).min()
+        let stale = self.sessions.stale_since.map(|since| since + STALE_LASTS);
+        let own = opened.into_iter().chain(stale);
+        own.chain(deferred).chain(repairs).min()
     }
 }
 

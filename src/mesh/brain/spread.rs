@@ -138,7 +138,7 @@ impl Brain {
             Frame::SyncOpen(open) => self.answer_sync(now, link, open),
             Frame::Sync(message) => self.continue_sync(link, &message),
             Frame::Want(want) => self.send_wanted(link, want.session, &want.ids),
-            Frame::SyncDone(number) => self.sync_done(now, link, number),
+            Frame::SyncDone { session, fresh } => self.sync_done(now, link, session, fresh),
             Frame::Neighbour(wanted) => self.take_neighbour(now, link, wanted),
             Frame::Digest(digest) => self.take_digest(now, link, digest),
             Frame::Floors(floors) => {

@@ -16,7 +16,10 @@ fn silence(_: &Frame) -> Vec<Frame> {
 
 fn nothing(frame: &Frame) -> Vec<Frame> {
     match frame {
-        Frame::SyncOpen(open) => vec![Frame::SyncDone(open.session)],
+        Frame::SyncOpen(open) => vec![Frame::SyncDone {
+            session: open.session,
+            fresh: true,
+        }],
         _ => Vec::new(),
     }
 }
