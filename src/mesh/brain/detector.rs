@@ -39,6 +39,9 @@ const REFUTED_WITHIN: Duration = Duration::from_secs(60);
 const IGNORED_FOR: Duration = Duration::from_secs(600);
 /// Between two refutations of this node. Well within what two accusers leave it.
 const REFUTE_PAUSE: Duration = Duration::from_millis(200);
+/// A member that was down is shown as online again this long after its next word, or at once with
+/// a link.
+const RETURN_PAUSE: Duration = Duration::from_secs(1);
 /// Accusers remembered.
 const MAX_ACCUSERS: usize = 1024;
 /// Failed dials held against members: at once, and per second in the long run. A node behind a
@@ -73,6 +76,8 @@ struct Accuser {
 pub(super) struct Detector {
     /// Until when each suspected member may refute.
     suspected: BTreeMap<NodeId, Duration>,
+    /// Until when each member that had been taken down and has spoken since is waited for.
+    returning: BTreeMap<NodeId, Duration>,
     accusers: BTreeMap<NodeId, Accuser>,
     unreached: Rate,
     /// When this node refutes what it has not answered yet.
@@ -89,6 +94,7 @@ impl Default for Detector {
         let (at_once, per_second) = ACCUSED_UNREACHED;
         Self {
             suspected: BTreeMap::new(),
+            returning: BTreeMap::new(),
             accusers: BTreeMap::new(),
             unreached: Rate::new(per_second, at_once),
             refute_at: None,
@@ -108,6 +114,7 @@ impl Detector {
 
     pub(super) fn acquit(&mut self, subject: &NodeId) {
         self.suspected.remove(subject);
+        self.returning.remove(subject);
     }
 
     /// Those whose time is over; they are suspected no more unless told so again.
@@ -118,6 +125,22 @@ impl Detector {
             self.suspected.remove(id);
         }
         due
+    }
+
+    /// `id` was down, and has spoken since: perhaps before it died. What is said against that
+    /// word comes with it or soon after; until then it is not shown as online.
+    pub(super) fn wait_for(&mut self, id: NodeId, now: Duration) {
+        self.returning.insert(id, now + RETURN_PAUSE);
+    }
+
+    pub(super) fn waits_for(&self, id: &NodeId) -> bool {
+        self.returning.contains_key(id)
+    }
+
+    /// Those against whom nothing was said meanwhile.
+    pub(super) fn returned(&mut self, now: Duration) -> Vec<NodeId> {
+        let over = self.returning.extract_if(.., |_, until| *until <= now);
+        over.map(|(id, _)| id).collect()
     }
 
     pub(super) fn is_to_refute(&self) -> bool {
@@ -353,6 +376,10 @@ impl Brain {
     /// When the next suspected member's time is over, or this node speaks for itself.
     pub(super) fn next_verdict(&self) -> Option<Duration> {
         let suspected = self.detector.suspected.values().copied();
-        suspected.chain(self.detector.refute_at).min()
+        let returning = self.detector.returning.values().copied();
+        suspected
+            .chain(returning)
+            .chain(self.detector.refute_at)
+            .min()
     }
 }

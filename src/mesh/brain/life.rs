@@ -72,6 +72,9 @@ impl Brain {
         }
         self.state(now, alive.id(network), id);
         self.detector.acquit(&id);
+        if was_down && !newer_boot {
+            self.detector.wait_for(id, now.mono);
+        }
         // News of a restart may come before the node itself does.
         self.close_links_before(now, id, alive.boot);
         let dropped = match alive.state {
@@ -182,6 +185,9 @@ impl Brain {
 
     /// Takes down every member whose time to refute is over.
     pub(super) fn check_suspected(&mut self, now: Now) {
+        for id in self.detector.returned(now.mono) {
+            self.refresh(id, "it is back");
+        }
         for subject in self.detector.due(now.mono) {
             let heard = self.last_heard(&subject);
             if heard.is_some_and(|heard| now.mono.saturating_sub(heard) < FRESH) {

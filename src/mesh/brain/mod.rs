@@ -311,9 +311,10 @@ impl Brain {
     /// Whether a node can be given work: it is there as far as anybody knows, it has not left,
     /// and this node is in a position to know.
     pub fn is_online(&self, id: &NodeId) -> bool {
-        self.members
-            .get(id)
-            .is_some_and(|member| member.stands() && (self.caught_up || !member.links.is_empty()))
+        self.members.get(id).is_some_and(|member| {
+            let hearsay = self.caught_up && !self.detector.waits_for(id);
+            member.stands() && (hearsay || !member.links.is_empty())
+        })
     }
 
     /// Whether what this node knows of nodes it has no link to is fresh: a reconciliation has
