@@ -59,11 +59,41 @@ pub struct Entry(Arc<Shared>);
 
 struct Shared {
     body: Body,
-    /// The id in the first network that asked. A process keeps an entry for one network, so a
+    memo: Memo,
+}
+
+/// What is found out once about signed bytes, by whichever clone asks first.
+#[derive(Default)]
+struct Memo {
+    /// The id in the first network that asked. A process keeps a statement for one network, so a
     /// second one computes it anew.
     id: OnceLock<(NetworkId, ItemId)>,
     /// Set once the signature was found good in the network of `id`, and never otherwise.
     verified: OnceLock<()>,
+}
+
+impl Memo {
+    fn is_verified(&self, network: NetworkId) -> bool {
+        let known = self.id.get().filter(|(of, _)| *of == network);
+        known.is_some() && self.verified.get().is_some()
+    }
+
+    /// `signed` is under a good signature. The id hashes the same bytes, and whoever checks a
+    /// statement is about to ask for it.
+    fn set_verified(&self, network: NetworkId, signed: &[u8]) {
+        let (of, _) = self.id.get_or_init(|| (network, item_id(signed)));
+        if *of == network {
+            self.verified.get_or_init(|| ());
+        }
+    }
+
+    fn id(&self, network: NetworkId, signed: impl Fn() -> Vec<u8>) -> ItemId {
+        let compute = || item_id(&signed());
+        match self.id.get_or_init(|| (network, compute())) {
+            (of, id) if *of == network => *id,
+            _ => compute(),
+        }
+    }
 }
 
 /// What an [`Entry`] says, and the signature under it. Only fields: whether they fit together
@@ -148,8 +178,7 @@ impl Entry {
     /// # Errors
     /// The first rule that does not hold.
     pub fn verify(&self, network: NetworkId) -> Result<(), EntryError> {
-        let known = self.0.id.get().filter(|(of, _)| *of == network);
-        if known.is_some() && self.0.verified.get().is_some() {
+        if self.0.memo.is_verified(network) {
             return Ok(());
         }
         self.check_shape()?;
@@ -157,21 +186,13 @@ impl Entry {
         if !self.slot.author.verify(&signed, &self.signature) {
             return Err(EntryError::Signature);
         }
-        // The id hashes the same bytes; whoever checks an entry is about to ask for it.
-        let (of, _) = self.0.id.get_or_init(|| (network, item_id(&signed)));
-        if *of == network {
-            self.0.verified.get_or_init(|| ());
-        }
+        self.0.memo.set_verified(network, &signed);
         Ok(())
     }
 
     /// The entry's name in reconciliation.
     pub fn id(&self, network: NetworkId) -> ItemId {
-        let compute = || item_id(&self.signed_bytes(network));
-        match self.0.id.get_or_init(|| (network, compute())) {
-            (of, id) if *of == network => *id,
-            _ => compute(),
-        }
+        self.0.memo.id(network, || self.signed_bytes(network))
     }
 }
 
@@ -186,8 +207,7 @@ impl From<Body> for Entry {
     fn from(body: Body) -> Self {
         Self(Arc::new(Shared {
             body,
-            id: OnceLock::new(),
-            verified: OnceLock::new(),
+            memo: Memo::default(),
         }))
     }
 }
@@ -307,9 +327,7 @@ pub struct Alive(Arc<SharedLife>);
 
 struct SharedLife {
     life: Life,
-    /// As with [`Entry`].
-    id: OnceLock<(NetworkId, ItemId)>,
-    verified: OnceLock<()>,
+    memo: Memo,
 }
 
 /// What an [`Alive`] says, and the signature under it.
@@ -363,26 +381,20 @@ impl Alive {
 
     /// Whether the node itself signed this in this network. The answer "yes" is remembered.
     pub fn verify(&self, network: NetworkId) -> bool {
-        let known = self.0.id.get().filter(|(of, _)| *of == network);
-        if known.is_some() && self.0.verified.get().is_some() {
+        if self.0.memo.is_verified(network) {
             return true;
         }
         let signed = self.signed_bytes(network);
         let good = self.node.verify(&signed, &self.signature);
-        let (of, _) = self.0.id.get_or_init(|| (network, item_id(&signed)));
-        if good && *of == network {
-            self.0.verified.get_or_init(|| ());
+        if good {
+            self.0.memo.set_verified(network, &signed);
         }
         good
     }
 
     /// Its name in reconciliation: SHA-256 of the signed bytes.
     pub fn id(&self, network: NetworkId) -> ItemId {
-        let compute = || item_id(&self.signed_bytes(network));
-        match self.0.id.get_or_init(|| (network, compute())) {
-            (of, id) if *of == network => *id,
-            _ => compute(),
-        }
+        self.0.memo.id(network, || self.signed_bytes(network))
     }
 
     /// Order among one node's own words.
@@ -395,8 +407,7 @@ impl From<Life> for Alive {
     fn from(life: Life) -> Self {
         Self(Arc::new(SharedLife {
             life,
-            id: OnceLock::new(),
-            verified: OnceLock::new(),
+            memo: Memo::default(),
         }))
     }
 }

@@ -1,9 +1,8 @@
 //! What a node signs of another one that it no longer hears (security amendment C18).
 
-use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Alive, ItemId, NetworkId};
+use super::entry::{Alive, ItemId, NetworkId, item_id};
 use super::id::{Identity, NodeId, Signature};
 
 /// Suspicions kept of one member: enough to tell one voice from two. All nodes keep those of the
@@ -69,10 +68,7 @@ impl Suspicion {
 
     /// Its name in reconciliation: SHA-256 of the signed bytes.
     pub fn id(&self, network: NetworkId) -> ItemId {
-        let mut id = [0; 32];
-        let hash = digest::digest(&digest::SHA256, &self.signed_bytes(network));
-        id.copy_from_slice(hash.as_ref());
-        ItemId(id)
+        item_id(&self.signed_bytes(network))
     }
 }
 

@@ -10,14 +10,13 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 
 use super::Brain;
-use crate::mesh::entry::{Alive, Entry, ItemId};
-use crate::mesh::floor::Floor;
+use super::spread::{Batch, Item};
+use crate::mesh::entry::ItemId;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
-use crate::mesh::suspicion::Suspicion;
 use crate::mesh::sync::{Order, Session, Step};
 use crate::mesh::time::Now;
-use crate::mesh::wire::{Frame, MAX_ALIVE, MAX_FLOORS_SENT, MAX_SUSPECTED, SyncMessage, SyncOpen};
+use crate::mesh::wire::{Frame, SyncMessage, SyncOpen};
 
 /// A session of this node's own that is not over by then is given up, for another link.
 const OPEN_LASTS: Duration = Duration::from_secs(10);
@@ -303,45 +302,28 @@ impl Brain {
 
     /// Sends what is behind `ids`, signs of life first: live entries are void without them.
     fn send_held(&mut self, link: LinkId, ids: &[ItemId]) {
-        let (mut alive, mut doubts) = (Vec::new(), Vec::new());
-        let (mut floors, mut entries) = (Vec::new(), Vec::new());
-        for id in ids {
-            match self.held_by_id(id) {
-                Some(Held::Alive(word)) => alive.push(word),
-                Some(Held::Suspicion(doubt)) => doubts.push(doubt),
-                Some(Held::Entry(entry)) => entries.push(entry),
-                Some(Held::Floor(floor)) => floors.push(floor),
-                None => {}
-            }
+        let mut batch = Batch::default();
+        for item in ids.iter().filter_map(|id| self.held_by_id(id)) {
+            batch.add(item);
         }
-        for some in alive.chunks(MAX_ALIVE) {
-            self.send(link, Frame::Alive(some.to_vec()));
-        }
-        for some in doubts.chunks(MAX_SUSPECTED) {
-            self.send(link, Frame::Suspicions(some.to_vec()));
-        }
-        self.send_entries(link, entries);
-        // A floor that came before what its author signed anew would be loss of data.
-        for some in floors.chunks(MAX_FLOORS_SENT) {
-            self.send(link, Frame::Floors(some.to_vec()));
-        }
+        self.send_batch(link, batch);
     }
 
-    fn held_by_id(&self, id: &ItemId) -> Option<Held> {
+    fn held_by_id(&self, id: &ItemId) -> Option<Item> {
         let Some(about) = self.statements.get(id) else {
-            let entry = self.ledger.by_id(id).cloned().map(Held::Entry);
-            return entry.or_else(|| self.ledger.floor_by_id(id).copied().map(Held::Floor));
+            let entry = self.ledger.by_id(id).cloned().map(Item::Entry);
+            return entry.or_else(|| self.ledger.floor_by_id(id).copied().map(Item::Floor));
         };
         if *about == self.me {
-            return Some(Held::Alive(self.alive.clone()));
+            return Some(Item::Alive(self.alive.clone()));
         }
         let member = self.members.get(about)?;
         let alive = member.alive.clone();
         let alive = alive.filter(|alive| alive.id(self.network) == *id);
         let mut doubts = member.suspicions.iter();
-        alive.map(Held::Alive).or_else(|| {
+        alive.map(Item::Alive).or_else(|| {
             let doubt = doubts.find(|doubt| doubt.id(self.network) == *id)?;
-            Some(Held::Suspicion(*doubt))
+            Some(Item::Suspicion(*doubt))
         })
     }
 
@@ -454,12 +436,4 @@ impl Brain {
         let own = opened.into_iter().chain(stale);
         own.chain(deferred).chain(repairs).min()
     }
-}
-
-/// What an id in reconciliation names.
-enum Held {
-    Alive(Alive),
-    Suspicion(Suspicion),
-    Entry(Entry),
-    Floor(Floor),
 }

@@ -48,12 +48,34 @@ pub(super) struct News {
     fetches: BTreeMap<ItemId, Fetch>,
 }
 
+/// Anything that was signed, as it is told or reconciled.
 #[derive(Clone)]
-enum Item {
+pub(super) enum Item {
     Alive(Alive),
     Suspicion(Suspicion),
-    Entry(Entry, ItemId),
+    Entry(Entry),
     Floor(Floor),
+}
+
+/// What one link is sent at once.
+#[derive(Default)]
+pub(super) struct Batch {
+    alive: Vec<Alive>,
+    doubts: Vec<Suspicion>,
+    entries: Vec<Entry>,
+    offers: Vec<ItemId>,
+    floors: Vec<Floor>,
+}
+
+impl Batch {
+    pub(super) fn add(&mut self, item: Item) {
+        match item {
+            Item::Alive(word) => self.alive.push(word),
+            Item::Suspicion(doubt) => self.doubts.push(doubt),
+            Item::Entry(entry) => self.entries.push(entry),
+            Item::Floor(floor) => self.floors.push(floor),
+        }
+    }
 }
 
 struct Fetch {
@@ -197,7 +219,7 @@ impl Brain {
         let teller = from
             .and_then(|link| self.links.get(&link))
             .map(|link| link.peer);
-        self.news.items.push((teller, Item::Entry(entry, id)));
+        self.news.items.push((teller, Item::Entry(entry)));
     }
 
     fn refuse_entry(&mut self, now: Now, entry: &Entry, refusal: Refusal) {
@@ -262,30 +284,32 @@ impl Brain {
         }
         let news = std::mem::take(&mut self.news.items);
         for (link, peer) in self.news_links() {
-            let (mut alive, mut doubts) = (Vec::new(), Vec::new());
-            let (mut entries, mut offers, mut floors) = (Vec::new(), Vec::new(), Vec::new());
+            let mut batch = Batch::default();
             for (_, item) in news.iter().filter(|(from, _)| *from != Some(peer)) {
                 match item {
-                    Item::Alive(word) => alive.push(word.clone()),
-                    Item::Suspicion(doubt) => doubts.push(*doubt),
-                    Item::Entry(entry, _) if entry.value.len() <= PUSHED_BYTES => {
-                        entries.push(entry.clone());
+                    Item::Entry(entry) if entry.value.len() > PUSHED_BYTES => {
+                        batch.offers.push(entry.id(self.network));
                     }
-                    Item::Entry(_, id) => offers.push(*id),
-                    Item::Floor(floor) => floors.push(*floor),
+                    item => batch.add(item.clone()),
                 }
             }
-            for some in alive.chunks(MAX_ALIVE) {
-                self.send(link, Frame::Alive(some.to_vec()));
-            }
-            for some in doubts.chunks(MAX_SUSPECTED) {
-                self.send(link, Frame::Suspicions(some.to_vec()));
-            }
-            self.send_entries(link, entries);
-            self.offer(link, &offers);
-            for some in floors.chunks(MAX_FLOORS_SENT) {
-                self.send(link, Frame::Floors(some.to_vec()));
-            }
+            self.send_batch(link, batch);
+        }
+    }
+
+    /// Signs of life first: live entries are void without them. Floors last: one that came before
+    /// what its author signed anew would be loss of data.
+    pub(super) fn send_batch(&mut self, link: LinkId, batch: Batch) {
+        for some in batch.alive.chunks(MAX_ALIVE) {
+            self.send(link, Frame::Alive(some.to_vec()));
+        }
+        for some in batch.doubts.chunks(MAX_SUSPECTED) {
+            self.send(link, Frame::Suspicions(some.to_vec()));
+        }
+        self.send_entries(link, batch.entries);
+        self.offer(link, &batch.offers);
+        for some in batch.floors.chunks(MAX_FLOORS_SENT) {
+            self.send(link, Frame::Floors(some.to_vec()));
         }
     }
 
