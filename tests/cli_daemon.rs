@@ -359,10 +359,11 @@ async fn a_watch_on_a_terminal_draws_its_table_anew() {
     let daemon = Daemon::start().await;
     let program = env!("CARGO_BIN_EXE_warren");
     for no_colour in ["", "1"] {
-        // util-linux's script gives the command a terminal.
+        // util-linux's script gives the command a terminal. A shell that stayed between the two
+        // would take the Ctrl-C as well, and end with its own code.
         let mut command = Command::new("script");
         command
-            .args(["-qec", &format!("{program} nodes --watch"), "/dev/null"])
+            .args(["-qec", &format!("exec {program} nodes --watch"), "/dev/null"])
             .env("WARREN_DATA_DIR", daemon.dir.path())
             .env("NO_COLOR", no_colour)
             .stdin(Stdio::piped())
