@@ -14,5 +14,6 @@ mod knobs;
 mod ledger;
 mod membership;
 mod paths;
+mod pinned;
 mod soak;
 mod world;

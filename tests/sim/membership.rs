@@ -264,7 +264,7 @@ fn a_restart_heard_of_by_gossip_ends_the_links_to_the_process_before() {
             world.best(1, 2).is_none(),
             "a link to the old process stays"
         );
-        assert!(world.sees(1, 2), "others hear it");
+        world.until("others hear it", ms(600), |w| w.sees(1, 2));
         world.heal();
         world.until("whole", secs(4), World::whole);
     });

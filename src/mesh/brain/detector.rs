@@ -41,7 +41,10 @@ const IGNORED_FOR: Duration = Duration::from_secs(600);
 const REFUTE_PAUSE: Duration = Duration::from_millis(200);
 /// A member that was down is shown as online again this long after its next word, or at once with
 /// a link.
-const RETURN_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const RETURN_PAUSE: Duration = Duration::from_secs(1);
+/// A start of which others tell is shown as online this long after the first word, or at once with
+/// a link.
+pub(super) const START_PAUSE: Duration = Duration::from_millis(500);
 /// Accusers remembered.
 const MAX_ACCUSERS: usize = 1024;
 /// Failed dials held against members: at once, and per second in the long run. A node behind a
@@ -127,10 +130,15 @@ impl Detector {
         due
     }
 
-    /// `id` was down, and has spoken since: perhaps before it died. What is said against that
-    /// word comes with it or soon after; until then it is not shown as online.
-    pub(super) fn wait_for(&mut self, id: NodeId, now: Duration) {
-        self.returning.insert(id, now + RETURN_PAUSE);
+    /// Others tell that `id` has spoken: perhaps before it died. What is said against that word
+    /// comes with it or soon after; until then it is not shown as online.
+    pub(super) fn wait_for(&mut self, id: NodeId, until: Duration) {
+        self.returning.insert(id, until);
+    }
+
+    /// Whatever is said against anybody has come.
+    pub(super) fn wait_for_nobody(&mut self) {
+        self.returning.clear();
     }
 
     pub(super) fn waits_for(&self, id: &NodeId) -> bool {

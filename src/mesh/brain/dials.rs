@@ -1,5 +1,6 @@
 //! Whom to dial, and when.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
@@ -96,11 +97,9 @@ impl Brain {
                 if let Some(member) = self.members.get_mut(id) {
                     member.backoff.failed(now.mono, rng);
                 }
-                if self.overlay.is_neighbour(id) {
-                    self.overlay.unreachable(id);
-                    if silent {
-                        self.hold_against(now, *id);
-                    }
+                self.overlay.unreachable(id);
+                if silent && (self.overlay.is_neighbour(id) || self.unsure.is_news(id)) {
+                    self.hold_against(now, *id);
                 }
             }
             Dialled::Host(at) => {
@@ -165,7 +164,7 @@ impl Brain {
         if self.alive.state == LifeState::Leave {
             return None;
         }
-        let near = self.overlay.missing();
+        let near = self.overlay.missing().chain(self.unsure.news());
         let near = near.filter_map(|id| self.dial_due_at(id)).min();
         let pinned = near.into_iter().chain(self.retry_due_at());
         let pinned = pinned.filter(|_| self.dial_room() > 0).min();
@@ -179,7 +178,8 @@ impl Brain {
             return;
         }
         let due = |id: &&NodeId| self.dial_due_at(id).is_some_and(|at| at <= now.mono);
-        let near: Vec<NodeId> = self.overlay.missing().filter(due).copied().collect();
+        let near = self.overlay.missing().chain(self.unsure.news());
+        let near: BTreeSet<NodeId> = near.filter(due).copied().collect();
         for id in near.into_iter().take(self.dial_room()) {
             self.dial_member(id);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::detector::Ignored;
+use super::detector::{Ignored, RETURN_PAUSE, START_PAUSE};
 use super::{Brain, Effect, MAX_MEMBERS};
 use crate::mesh::entry::{Alive, LifeState};
 use crate::mesh::event::What;
@@ -53,6 +53,7 @@ impl Brain {
         let member = self.members.entry(id).or_insert_with(|| Member::new(id));
         let newer_boot = member.boot() < alive.boot;
         let before = member.alive.replace(alive.clone());
+        let is_start = newer_boot || before.is_none();
         let refuted = std::mem::take(&mut member.suspicions);
         // Who did not answer in time was gone: its accusers were right.
         let was_down = std::mem::replace(&mut member.down, false);
@@ -72,9 +73,12 @@ impl Brain {
         }
         self.state(now, alive.id(network), id);
         self.detector.acquit(&id);
-        if was_down && !newer_boot {
-            self.detector.wait_for(id, now.mono);
+        match (is_start, was_down) {
+            (true, _) => self.detector.wait_for(id, now.mono + START_PAUSE),
+            (false, true) => self.detector.wait_for(id, now.mono + RETURN_PAUSE),
+            (false, false) => {}
         }
+        self.unsure.forget(&id);
         // News of a restart may come before the node itself does.
         self.close_links_before(now, id, alive.boot);
         let dropped = match alive.state {
@@ -200,6 +204,7 @@ impl Brain {
 
     fn take_down(&mut self, now: Now, id: NodeId) {
         self.detector.acquit(&id);
+        self.make_sure(&id);
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };
@@ -239,6 +244,10 @@ impl Brain {
     pub(super) fn set_caught_up(&mut self, caught_up: bool, reason: &str) {
         if std::mem::replace(&mut self.caught_up, caught_up) == caught_up {
             return;
+        }
+        match caught_up {
+            true => self.detector.wait_for_nobody(),
+            false => self.doubt_everybody(),
         }
         let all: Vec<NodeId> = self.members.keys().copied().collect();
         for id in all {

@@ -169,6 +169,7 @@ impl Brain {
             member.prefer(up.remote);
         }
         self.take_alive(now, Some(up.peer), up.alive.clone());
+        self.make_sure(&up.peer);
         self.overlay.linked(&up.peer);
         self.greet(up);
         self.resolve_duplicates(up.peer);

@@ -22,7 +22,10 @@
 //! Suspicions are signed and void once the subject has signed anything newer (C18), so nobody can
 //! silence a node that some path still reaches: the flood is the indirect probe. Bytes that this
 //! node itself heard from the subject in the last 1.5 s outweigh what others say. A node that
-//! hears nobody suspects itself: everybody is shown offline until it has caught up again.
+//! hears nobody suspects itself: everybody is shown offline until it has caught up again, and it
+//! tells nobody of members that it alone believes in before it has dialled them (`unsure`). A start
+//! or a return that others tell of is shown half a second or a second later, because what is said
+//! against it may come a moment later than it does.
 //!
 //! What a member signed of itself, and what is said against it, is reconciled together with the
 //! ledger: a departure is told wherever the sign of life before it was.
@@ -53,6 +56,7 @@ mod overlay;
 mod reach;
 mod sessions;
 mod spread;
+mod unsure;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -115,6 +119,7 @@ pub struct Brain {
     /// Whether a reconciliation has ended since this node last had no link: until then what it
     /// knows of nodes it has no link to may be old.
     caught_up: bool,
+    unsure: unsure::Unsure,
     unpinned: Vec<Unpinned>,
     /// Members that are being dialled.
     dialling: BTreeSet<NodeId>,
@@ -166,6 +171,7 @@ impl Brain {
             news: spread::News::default(),
             alone_since: None,
             caught_up: false,
+            unsure: unsure::Unsure::default(),
             unpinned: Vec::new(),
             dialling: BTreeSet::new(),
             next_retry: None,
@@ -312,7 +318,8 @@ impl Brain {
     /// and this node is in a position to know.
     pub fn is_online(&self, id: &NodeId) -> bool {
         self.members.get(id).is_some_and(|member| {
-            let hearsay = self.caught_up && !self.detector.waits_for(id);
+            let waits = self.detector.waits_for(id) || self.unsure.contains(id);
+            let hearsay = self.caught_up && !waits;
             member.stands() && (hearsay || !member.links.is_empty())
         })
     }

@@ -220,7 +220,8 @@ impl Brain {
     }
 
     fn take_step(&mut self, link: LinkId, number: u32, step: Step) {
-        self.send_held(link, &step.send);
+        let send = self.without_unsure(&step.send);
+        self.send_held(link, &send);
         for want in step.want {
             self.send(link, Frame::Want(want));
         }
@@ -244,6 +245,7 @@ impl Brain {
             return self.count("bad_sync");
         };
         let wanted: Vec<ItemId> = session.wanted(ids).collect();
+        let wanted = self.without_unsure(&wanted);
         self.send_held(link, &wanted);
     }
 
@@ -265,6 +267,7 @@ impl Brain {
             self.send(link, Frame::SyncDone { session, fresh });
         }
         if fresh || self.is_linked_to_all() {
+            self.believe_known(now);
             self.set_caught_up(true, "");
         } else if !self.caught_up && self.sessions.stale_since.is_none() {
             self.sessions.stale_since = Some(now.mono);
@@ -278,8 +281,7 @@ impl Brain {
         standing.all(|member| !member.links.is_empty())
     }
 
-    /// Among nodes that were all cut off nobody is fresh. By now whoever is gone was dialled by
-    /// those who watch it, in vain.
+    /// Among nodes that were all cut off nobody is fresh.
     fn check_stale(&mut self, now: Now) {
         if self.caught_up || self.links.is_empty() {
             self.sessions.stale_since = None;
@@ -287,6 +289,7 @@ impl Brain {
         let over = |since: Duration| now.mono >= since + STALE_LASTS;
         if self.sessions.stale_since.is_some_and(over) {
             self.sessions.stale_since = None;
+            self.believe_watched(now);
             self.set_caught_up(true, "");
         }
     }
@@ -362,10 +365,12 @@ impl Brain {
             return;
         }
         let digest = self.digest();
+        let mut agreed = false;
         for (id, link) in &mut self.links {
             let Some((theirs, told)) = link.digest_heard else {
                 continue;
             };
+            agreed |= theirs == digest;
             if theirs == digest {
                 link.repair_pause = REPAIR_PAUSE;
             }
@@ -377,6 +382,9 @@ impl Brain {
                 link.repair_pause = (link.repair_pause * 2).min(REPAIR_PAUSE_MAX);
                 self.sessions.want(*id);
             }
+        }
+        if agreed {
+            self.believe_all();
         }
     }
 

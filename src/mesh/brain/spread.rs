@@ -117,6 +117,10 @@ impl News {
         self.items.push((from, Item::Floor(floor)));
     }
 
+    pub(super) fn entry(&mut self, from: Option<NodeId>, entry: Entry) {
+        self.items.push((from, Item::Entry(entry)));
+    }
+
     /// Nothing is told: nobody could hear it, or everybody was told otherwise.
     pub(super) fn clear(&mut self) {
         self.items.clear();

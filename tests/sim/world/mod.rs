@@ -7,6 +7,7 @@
 //! A small world keeps and shows everything ([`World::new`]); a large one passes frames as values
 //! and keeps only what a benchmark asks for ([`World::large`]).
 
+pub(crate) mod churn;
 mod clock;
 mod cost;
 mod crowd;

@@ -1,0 +1,117 @@
+//! Members that this node knew before it was cut off, and of whom nobody has said since that they
+//! are still there.
+//!
+//! They may have died while this node heard nobody: then those who saw it may not even know their
+//! last start, and would believe it for as long as it takes to dial them in vain. So this node
+//! neither shows nor tells what a peer that is fresh does not know, until it has a link to the
+//! member or has dialled it in vain.
+
+use std::collections::BTreeMap;
+
+use super::Brain;
+use crate::mesh::entry::{Class, ItemId};
+use crate::mesh::id::NodeId;
+use crate::mesh::time::Now;
+
+/// The members, and whether a peer was found not to know their sign of life.
+#[derive(Default)]
+pub(super) struct Unsure {
+    members: BTreeMap<NodeId, bool>,
+}
+
+impl Unsure {
+    pub(super) fn contains(&self, id: &NodeId) -> bool {
+        self.members.contains_key(id)
+    }
+
+    /// Whether a peer did not know it: it is dialled, neighbour or not.
+    pub(super) fn is_news(&self, id: &NodeId) -> bool {
+        self.members.get(id).is_some_and(|is_news| *is_news)
+    }
+
+    pub(super) fn forget(&mut self, id: &NodeId) {
+        self.members.remove(id);
+    }
+
+    /// Members that only a dial can tell about.
+    pub(super) fn news(&self) -> impl Iterator<Item = &NodeId> {
+        self.members
+            .iter()
+            .filter_map(|(id, is_news)| is_news.then_some(id))
+    }
+}
+
+impl Brain {
+    /// This node hears nobody.
+    pub(super) fn doubt_everybody(&mut self) {
+        let standing = self.members.values().filter(|member| member.stands());
+        self.unsure.members = standing.map(|member| (member.id, false)).collect();
+    }
+
+    /// What became of a member is known: it has a link, or is gone. What was not told before is told
+    /// now.
+    pub(super) fn make_sure(&mut self, id: &NodeId) {
+        if self.unsure.members.remove(id) != Some(true) {
+            return;
+        }
+        let alive = self.members.get(id).and_then(|m| m.alive.clone());
+        if let Some(alive) = alive {
+            self.news.alive(None, alive);
+            for entry in self.ledger.live_of(*id) {
+                self.news.entry(None, entry);
+            }
+        }
+    }
+
+    /// Without what concerns members of whom this node is not sure. The peer does not know it.
+    pub(super) fn without_unsure(&mut self, ids: &[ItemId]) -> Vec<ItemId> {
+        let mut told = Vec::with_capacity(ids.len());
+        for id in ids {
+            let about = self.statements.get(id).copied().or_else(|| {
+                let slot = &self.ledger.by_id(id)?.slot;
+                (slot.class == Class::Live).then_some(slot.author)
+            });
+            match about.and_then(|about| self.unsure.members.get_mut(&about)) {
+                Some(is_news) => *is_news = true,
+                None => told.push(*id),
+            }
+        }
+        told
+    }
+
+    /// A session with a peer that is fresh is over: whom it knows, too, is there as far as anybody
+    /// knows. The others are dialled.
+    pub(super) fn believe_known(&mut self, now: Now) {
+        self.unsure.members.retain(|_, is_news| *is_news);
+        self.dial_unsure(now);
+    }
+
+    /// There is nobody who is fresh. Whoever has no link to its neighbours by now has to dial
+    /// them; the others are watched by theirs.
+    pub(super) fn believe_watched(&mut self, now: Now) {
+        let neighbours = &self.overlay;
+        self.unsure
+            .members
+            .retain(|id, _| neighbours.is_neighbour(id));
+        self.unsure
+            .members
+            .values_mut()
+            .for_each(|is_news| *is_news = true);
+        self.dial_unsure(now);
+    }
+
+    /// A neighbour that is fresh holds all that this node holds.
+    pub(super) fn believe_all(&mut self) {
+        for id in std::mem::take(&mut self.unsure.members).into_keys() {
+            self.refresh(id, "");
+        }
+    }
+
+    fn dial_unsure(&mut self, now: Now) {
+        for id in self.unsure.news() {
+            if let Some(member) = self.members.get_mut(id) {
+                member.backoff.hope(now.mono);
+            }
+        }
+    }
+}
