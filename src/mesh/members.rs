@@ -137,6 +137,8 @@ pub struct Member {
     pub down: bool,
     /// Whether it was last announced as online.
     pub shown: bool,
+    /// Its last link ended in silence.
+    pub fell_silent: bool,
     /// The sign of life against which this node spoke up: (boot, incarnation). It does so once.
     pub accused: Option<(u64, u32)>,
     /// The boot in which a dial from here failed and was held against it.
@@ -160,6 +162,7 @@ impl Member {
             suspicions: Vec::new(),
             down: false,
             shown: false,
+            fell_silent: false,
             accused: None,
             unreached: None,
         }

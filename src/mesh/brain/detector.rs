@@ -130,15 +130,10 @@ impl Detector {
         due
     }
 
-    /// Others tell that `id` has spoken: perhaps before it died. What is said against that word
-    /// comes with it or soon after; until then it is not shown as online.
+    /// Others tell that `id`, who is not shown as online, has spoken: perhaps before it died. What is
+    /// said against that word comes with it or soon after; until then it is not shown.
     pub(super) fn wait_for(&mut self, id: NodeId, until: Duration) {
         self.returning.insert(id, until);
-    }
-
-    /// Whatever is said against anybody has come.
-    pub(super) fn wait_for_nobody(&mut self) {
-        self.returning.clear();
     }
 
     pub(super) fn waits_for(&self, id: &NodeId) -> bool {
@@ -289,7 +284,11 @@ impl Brain {
                 link,
                 code: CloseCode::Timeout,
             });
+            let peer = self.links.get(&link).map(|link| link.peer);
             self.link_down(now, link, &reason);
+            if let Some(member) = peer.and_then(|peer| self.members.get_mut(&peer)) {
+                member.fell_silent = true;
+            }
             self.alone(now, false);
         }
     }
@@ -351,7 +350,10 @@ impl Brain {
         };
         let boot = Some(member.boot());
         let first = member.unreached != boot && member.stands() && member.links.is_empty();
-        if first && evidence && self.detector.unreached.take(now.mono, 1.0) {
+        // Who had a link and fell silent on it, while this node could not tell whether it was cut
+        // off itself, does not count: it is not a firewall that keeps it from answering now.
+        let had_link = member.fell_silent;
+        if first && evidence && (had_link || self.detector.unreached.take(now.mono, 1.0)) {
             member.unreached = boot;
             self.accuse(now, id);
         }

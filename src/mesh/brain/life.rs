@@ -50,6 +50,7 @@ impl Brain {
     /// conclusion from it.
     fn replace_alive(&mut self, now: Now, alive: &Alive) {
         let (id, network, me) = (alive.node, self.network, self.me);
+        let was_online = self.is_online(&id);
         let member = self.members.entry(id).or_insert_with(|| Member::new(id));
         let newer_boot = member.boot() < alive.boot;
         let before = member.alive.replace(alive.clone());
@@ -73,10 +74,9 @@ impl Brain {
         }
         self.state(now, alive.id(network), id);
         self.detector.acquit(&id);
-        match (is_start, was_down) {
-            (true, _) => self.detector.wait_for(id, now.mono + START_PAUSE),
-            (false, true) => self.detector.wait_for(id, now.mono + RETURN_PAUSE),
-            (false, false) => {}
+        if !was_online {
+            let pause = if is_start { START_PAUSE } else { RETURN_PAUSE };
+            self.detector.wait_for(id, now.mono + pause);
         }
         self.unsure.forget(&id);
         // News of a restart may come before the node itself does.
@@ -244,10 +244,6 @@ impl Brain {
     pub(super) fn set_caught_up(&mut self, caught_up: bool, reason: &str) {
         if std::mem::replace(&mut self.caught_up, caught_up) == caught_up {
             return;
-        }
-        match caught_up {
-            true => self.detector.wait_for_nobody(),
-            false => self.doubt_everybody(),
         }
         let all: Vec<NodeId> = self.members.keys().copied().collect();
         for id in all {

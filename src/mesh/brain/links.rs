@@ -158,6 +158,7 @@ impl Brain {
             .entry(up.peer)
             .or_insert_with(|| Member::new(up.peer));
         member.links.push(up.link);
+        member.fell_silent = false;
         member.last_seen_ms = now.unix_ms;
         member.backoff.hope(now.mono);
         if let Some(Dialled::Host(at)) = &up.dialled
@@ -310,7 +311,10 @@ impl Brain {
         }
         match let_go {
             true => self.alone_since = Some(now.mono),
-            false => self.set_caught_up(false, "this node has lost its last link"),
+            false => {
+                self.doubt_everybody();
+                self.set_caught_up(false, "this node has lost its last link");
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! said against it. A node that has just come opens one session at a time, and lets those that
 //! others open wait until it has caught up: what it lacks is sent once, not by every neighbour.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
@@ -14,6 +14,7 @@ use super::spread::{Batch, Item};
 use crate::mesh::entry::ItemId;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
+use crate::mesh::suspicion::Suspicion;
 use crate::mesh::sync::{Order, Session, Step};
 use crate::mesh::time::Now;
 use crate::mesh::wire::{Frame, SyncMessage, SyncOpen};
@@ -303,11 +304,25 @@ impl Brain {
         }
     }
 
-    /// Sends what is behind `ids`, signs of life first: live entries are void without them.
+    /// Sends what is behind `ids`, signs of life first: live entries are void without them. With a
+    /// sign of life goes what is said against it: it may have been said since the session began.
     fn send_held(&mut self, link: LinkId, ids: &[ItemId]) {
+        let items: Vec<Item> = ids.iter().filter_map(|id| self.held_by_id(id)).collect();
         let mut batch = Batch::default();
-        for item in ids.iter().filter_map(|id| self.held_by_id(id)) {
-            batch.add(item);
+        let mut alive = BTreeSet::new();
+        for item in &items {
+            if let Item::Alive(of) = item {
+                alive.insert(of.node);
+                let member = self.members.get(&of.node);
+                let doubts = member.map_or(&[][..], |member| &member.suspicions);
+                doubts.iter().for_each(|d| batch.add(Item::Suspicion(*d)));
+            }
+        }
+        for item in items {
+            let is_there = |d: &Suspicion| alive.contains(&d.subject);
+            if !matches!(&item, Item::Suspicion(doubt) if is_there(doubt)) {
+                batch.add(item);
+            }
         }
         self.send_batch(link, batch);
     }
