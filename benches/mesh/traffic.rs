@@ -155,7 +155,6 @@ fn counter(pid: u32, file: &str, group: &str, name: &str) -> Result<u64> {
 fn simulated(count: usize, span: Duration) -> Result<Vec<f64>> {
     let mut world = World::large(SIMULATED_SEED);
     world.net.latency = (ms(0), ms(1));
-    world.net.tell_acks = true;
     world.crowd(count, secs(5));
     if world.settle(secs(300)).is_none() {
         return Err(format!("{count} simulated nodes do not come to know each other").into());

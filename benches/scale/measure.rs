@@ -22,7 +22,6 @@ pub(crate) fn wide_world(seed: u64, loss: f64) -> World {
     world.net.latency = (ms(0), ms(5));
     world.net.loss = loss;
     world.net.dial_limit = secs(10);
-    world.net.tell_acks = true;
     world
 }
 

@@ -20,7 +20,7 @@ use crate::mesh::event::{Event, What};
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
 use crate::mesh::view::View;
-use crate::mesh::wire::Frame;
+use crate::mesh::wire::{Frame, UNANSWERED};
 use crate::net::{LinkEvent, Net};
 use crate::store::{Change, Health, Store};
 
@@ -89,13 +89,15 @@ impl Turn {
                     self.store_health(&now);
                 }
                 () = sleep_until(wake) => {
-                    // Bytes served count as life: ask before judging.
-                    let since = std::mem::replace(&mut self.looked, self.clock.now().mono);
+                    // Bytes served count as life: ask before judging. What is heard at the next
+                    // look answers pings of this one, so that both have one time.
+                    let now = self.clock.now();
+                    let since = std::mem::replace(&mut self.looked, now.mono);
                     for (link, rtt) in self.net.heard() {
                         let heard = Input::Heard { link, rtt, since };
-                        self.brain.handle(self.clock.now(), &mut self.rng, heard);
+                        self.brain.handle(now, &mut self.rng, heard);
                     }
-                    self.brain.handle_timeout(self.clock.now(), &mut self.rng);
+                    self.brain.handle_timeout(now, &mut self.rng);
                 }
             }
             self.carry_out();
@@ -173,7 +175,7 @@ impl Turn {
             .best_link(node)
             .filter(|link| self.net.is_up(*link) && self.pings.len() < MAX_PINGS);
         if let Some(link) = route {
-            let number: u64 = rand::random();
+            let number = rand::random_range(UNANSWERED + 1..=u64::MAX);
             let sent = now;
             self.pings.insert(number, Ping { sent, link, reply });
             self.net.send(link, &Frame::Ping(number));

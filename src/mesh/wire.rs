@@ -69,11 +69,14 @@ kinds! {
     FLOORS = 14, 4 + MAX_FLOORS_SENT * 110;
 }
 
+/// The number of a ping that asks for no [`Frame::Pong`]: that QUIC acknowledges it is enough.
+pub const UNANSWERED: u64 = 0;
+
 /// One message between two nodes that have checked each other's Hello.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Frame {
-    /// Asks for a [`Frame::Pong`] with the same number.
+    /// Asks for a [`Frame::Pong`] with the same number; [`UNANSWERED`] only for the ACK of QUIC.
     Ping(u64),
     /// Answers a ping.
     Pong(u64),

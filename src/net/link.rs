@@ -57,7 +57,7 @@ pub struct Link {
     uses: Mutex<Uses>,
     retiring: AtomicBool,
     idle: Notify,
-    datagrams: AtomicU64,
+    frames: AtomicU64,
     window: u64,
 }
 
@@ -123,7 +123,7 @@ impl Link {
             }),
             retiring: AtomicBool::new(false),
             idle: Notify::new(),
-            datagrams: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
             window: u64::from(window),
         };
         (Arc::new(link), waiting)
@@ -211,10 +211,13 @@ impl Link {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether datagrams came since the last call: bytes served count as life.
+    /// Whether the peer has sent anything since the last call: bytes served count as life, and so
+    /// does the ACK of a ping. Only frames count, for they were decrypted: anybody can send packets
+    /// with the connection id of a peer that is gone.
     pub fn heard(&self) -> Option<Duration> {
-        let now = self.connection.stats().udp_rx.datagrams;
-        let before = self.datagrams.swap(now, Ordering::AcqRel);
+        let frames = self.connection.stats().frame_rx;
+        let now = frames.acks + frames.stream + frames.datagram + frames.ping;
+        let before = self.frames.swap(now, Ordering::AcqRel);
         (now > before).then(|| self.connection.rtt())
     }
 

@@ -253,7 +253,8 @@ fn lasting_silence_asks_for_the_right_clock_once_an_hour() {
             assert!(searches.windows(2).all(hour), "{searches:?}");
         }
         world.heal();
-        world.until("whole", secs(25), World::whole);
+        // After hours in vain a node is dialled once a minute or so.
+        world.until("whole", secs(80), World::whole);
         let asked = world.nodes[0].searches.len();
         world.run(secs(2 * 3600));
         assert_eq!(world.nodes[0].searches.len(), asked, "a link was up");

@@ -6,7 +6,10 @@ use crate::world::churn::Churn;
 /// start of theirs, or because what was said against them came a moment after their last word.
 #[test]
 fn no_departed_node_comes_back_by_hearsay() {
-    for seed in [15, 16, 18, 21, 27, 80, 131, 182, 187, 214, 222, 322, 399, 1_060, 1_902, 2_136, 2_278, 2_564] {
+    for seed in [
+        15, 16, 18, 21, 27, 80, 131, 182, 187, 214, 222, 322, 399, 1_060, 1_902, 2_136, 2_278,
+        2_564,
+    ] {
         let found = Churn::run(seed, None);
         assert!(found.faults > 0);
         assert_eq!((found.ghosts, found.unseen), (0, 0), "seed {seed}");

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use rand::Rng;
-
 use super::links::Link;
 use super::{Brain, Effect, Timing};
 use crate::mesh::close::CloseCode;
@@ -14,7 +12,7 @@ use crate::mesh::members::LinkId;
 use crate::mesh::rate::Rate;
 use crate::mesh::suspicion::Suspicion;
 use crate::mesh::time::Now;
-use crate::mesh::wire::Frame;
+use crate::mesh::wire::{Frame, UNANSWERED};
 
 /// Other peers are asked, too, once one has been silent for this long: only who hears others
 /// after that may take silence for death, and not for a cut of its own.
@@ -251,7 +249,7 @@ impl Brain {
     }
 
     /// Asks where it is silent, speaks up where it stays so, and ends what is dead.
-    pub(super) fn check_links(&mut self, now: Now, rng: &mut impl Rng) {
+    pub(super) fn check_links(&mut self, now: Now) {
         self.detector.checked = now.mono;
         let (mut ask, mut silent, mut dead) = (Vec::new(), Vec::new(), Vec::new());
         let mut control = false;
@@ -273,7 +271,7 @@ impl Brain {
             ask.extend(self.controls(now));
         }
         for link in ask {
-            self.ping(now, rng.next_u64(), link);
+            self.ping(now, link);
         }
         for peer in silent {
             self.speak_up(now, peer);
@@ -293,10 +291,11 @@ impl Brain {
         }
     }
 
-    fn ping(&mut self, now: Now, number: u64, link: LinkId) {
+    /// The ACK of QUIC is the answer: two packets, where a pong and its ACK would make three.
+    fn ping(&mut self, now: Now, link: LinkId) {
         if let Some(state) = self.links.get_mut(&link) {
             state.asked_at = Some(now.mono);
-            self.send(link, Frame::Ping(number));
+            self.send(link, Frame::Ping(UNANSWERED));
             self.tell_digest(now, link);
         }
     }
@@ -321,8 +320,7 @@ impl Brain {
         };
         let heard = self.links.get(&link).map(|link| link.heard);
         if heard.is_some_and(|heard| now.mono.saturating_sub(heard) > JUST_HEARD) {
-            // The number of a ping is for the pings of people; this one has no one waiting.
-            self.ping(now, 0, link);
+            self.ping(now, link);
         }
     }
 

@@ -13,7 +13,7 @@
 //! when it is done.
 //!
 //! ```text
-//! P ──ping──▶ X      0.9 s after the last byte, then every 0.2 s
+//! P ──ping──▶ X      0.9 s after the last byte, then every 0.2 s; its ACK is the answer
 //! P ──suspicion(X, boot, incarnation)──▶ everybody      after 1.7 s, if P hears others meanwhile
 //! X ──alive(boot, incarnation + 1)──▶ everybody         if X lives, however the word reached it
 //! everybody: X is down      1.3 s after the first suspicion, 0.8 s after the second
@@ -248,7 +248,7 @@ impl Brain {
     /// Does what is due at `now`: pings, verdicts, dials.
     pub fn handle_timeout(&mut self, now: Now, rng: &mut impl Rng) {
         self.forgive_own_sleep(now);
-        self.check_links(now, rng);
+        self.check_links(now);
         self.check_suspected(now);
         self.refute_if_due(now);
         self.check_sessions(now);

@@ -21,7 +21,7 @@ use crate::mesh::records::{NODE_BUCKET, NODE_KEY, NodeRecord, is_node_record};
 use crate::mesh::suspicion::Suspicion;
 use crate::mesh::time::Now;
 use crate::mesh::wire::{
-    Frame, MAX_ALIVE, MAX_FLOORS_SENT, MAX_OFFERED, MAX_SUSPECTED, entry_frames,
+    Frame, MAX_ALIVE, MAX_FLOORS_SENT, MAX_OFFERED, MAX_SUSPECTED, UNANSWERED, entry_frames,
 };
 
 /// Values up to this are pushed, larger ones offered.
@@ -144,6 +144,7 @@ impl Brain {
             return;
         }
         match frame {
+            Frame::Ping(UNANSWERED) => {}
             Frame::Ping(number) => self.send(link, Frame::Pong(number)),
             Frame::Pong(_) => {}
             Frame::Alive(all) => {

@@ -53,7 +53,6 @@ impl Churn {
         let nodes = nodes.unwrap_or_else(|| chance.random_range(5..=12));
         let mut world = World::large(seed);
         world.detail.disks = true;
-        world.net.tell_acks = true;
         world.net.distance = (ms(1), ms(chance.random_range(2..80)));
         world.net.loss = [0.0, 0.01, 0.05][chance.random_range(0..3)];
         world.net.tunnel = ms(chance.random_range(0..2) * 1_500);

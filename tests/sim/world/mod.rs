@@ -90,7 +90,7 @@ impl Default for Net {
             bandwidth: None,
             dial_limit: secs(3),
             tunnel: Duration::ZERO,
-            tell_acks: false,
+            tell_acks: true,
         }
     }
 }
