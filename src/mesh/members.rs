@@ -171,6 +171,12 @@ impl Member {
         alive.map_or(self.min_boot, |alive| alive.boot)
     }
 
+    /// Boot and incarnation of its newest sign of life; `None` while none is known.
+    pub fn last_word(&self) -> Option<(u64, u32)> {
+        let alive = self.alive.as_ref();
+        alive.map(|alive| (alive.boot, alive.incarnation))
+    }
+
     /// Whether it said that it left, in its current boot.
     pub fn has_left(&self) -> bool {
         let alive = self.alive.as_ref();

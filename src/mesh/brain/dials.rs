@@ -92,13 +92,14 @@ impl Brain {
     ) {
         match dialled {
             Dialled::Node(id) => {
-                self.dialling.remove(id);
+                let last_word = self.dialling.remove(id).flatten();
                 if let Some(member) = self.members.get_mut(id) {
                     member.backoff.failed(now.mono, rng);
                 }
                 if self.overlay.is_neighbour(id) {
                     self.overlay.unreachable(id);
-                    if silent {
+                    // What it has said since the dial began says more than the dial.
+                    if silent && last_word == self.members.get(id).and_then(Member::last_word) {
                         self.hold_against(now, *id);
                     }
                 }
@@ -241,7 +242,7 @@ impl Brain {
             return;
         };
         member.backoff.dialling = true;
-        self.dialling.insert(peer);
+        self.dialling.insert(peer, member.last_word());
         let targets = member.targets();
         self.effects.push_back(Effect::Dial {
             dialled: Dialled::Node(peer),

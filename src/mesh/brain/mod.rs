@@ -24,6 +24,11 @@
 //! node itself heard from the subject in the last 1.5 s outweigh what others say. A node that
 //! hears nobody suspects itself: everybody is shown offline until it has caught up again.
 //!
+//! After a cut the members of each side are down for the other, and dialled in turns. Whoever
+//! reaches one reconciles with it at once and takes it for its random neighbour: what each side
+//! holds against the other is on its way to those concerned, and their refutations and all that
+//! was written meanwhile are on the way back, before the rings have closed again.
+//!
 //! What a member signed of itself, and what is said against it, is reconciled together with the
 //! ledger: a departure is told wherever the sign of life before it was.
 //!
@@ -55,7 +60,7 @@ mod sessions;
 mod spread;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -116,8 +121,8 @@ pub struct Brain {
     /// knows of nodes it has no link to may be old.
     caught_up: bool,
     unpinned: Vec<Unpinned>,
-    /// Members that are being dialled.
-    dialling: BTreeSet<NodeId>,
+    /// Members that are being dialled, and what each had last said when its dial began.
+    dialling: BTreeMap<NodeId, Option<(u64, u32)>>,
     /// When one of the absent is dialled next; `None` while nobody is absent.
     next_retry: Option<Duration>,
     observed: Observed,
@@ -167,7 +172,7 @@ impl Brain {
             alone_since: None,
             caught_up: false,
             unpinned: Vec::new(),
-            dialling: BTreeSet::new(),
+            dialling: BTreeMap::new(),
             next_retry: None,
             observed: Observed::default(),
             own_addresses: Vec::new(),

@@ -283,7 +283,9 @@ impl Brain {
             return;
         }
         let news = std::mem::take(&mut self.news.items);
-        for (link, peer) in self.news_links() {
+        let near = self.news_links();
+        self.tell_own_alive(&near, &news);
+        for (link, peer) in near {
             let mut batch = Batch::default();
             for (_, item) in news.iter().filter(|(from, _)| *from != Some(peer)) {
                 match item {
@@ -294,6 +296,24 @@ impl Brain {
                 }
             }
             self.send_batch(link, batch);
+        }
+    }
+
+    /// This node's own sign of life goes over every link: whoever doubted it may be nobody's
+    /// neighbour here, having just dialled across a cut.
+    fn tell_own_alive(&mut self, told: &[(LinkId, NodeId)], news: &[(Option<NodeId>, Item)]) {
+        let me = self.me;
+        let mine = |(_, item): &(_, Item)| matches!(item, Item::Alive(word) if word.node == me);
+        if !news.iter().any(mine) {
+            return;
+        }
+        let others = self
+            .links
+            .keys()
+            .filter(|id| told.iter().all(|(link, _)| link != *id));
+        let others: Vec<LinkId> = others.copied().collect();
+        for link in others {
+            self.send(link, Frame::Alive(vec![self.alive.clone()]));
         }
     }
 
