@@ -153,6 +153,7 @@ impl Brain {
                 }
             }
             Frame::Entries(entries) => {
+                self.sessions.brought(now.mono, link);
                 for entry in entries {
                     self.take_entry(now, Some(link), entry);
                 }
@@ -282,7 +283,10 @@ impl Brain {
         if self.news.items.is_empty() {
             return;
         }
-        let news = std::mem::take(&mut self.news.items);
+        let mut news = std::mem::take(&mut self.news.items);
+        // What brings a newcomer up to date is news to nobody else.
+        let known = self.brings();
+        news.retain(|(from, _)| from.is_none() || *from != known);
         let near = self.news_links();
         self.tell_own_alive(&near, &news);
         for (link, peer) in near {
