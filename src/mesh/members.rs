@@ -17,6 +17,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Longest pause between dials of a node that does not answer: a partition that heals is noticed
 /// within this by the smallest network.
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// ... and while this node has no link at all.
+const RETRY_ALONE: Duration = Duration::from_secs(2);
 /// After this many failures, an hour or so, the pause is [`RETRY_GIVEN_UP`].
 const GIVEN_UP: u32 = 720;
 /// Pause between dials of a node that is gone for good, as it seems.
@@ -68,12 +70,14 @@ impl Backoff {
         (!self.dialling).then_some(self.not_before)
     }
 
-    /// A dial failed: doubles the pause, ±25 % so that nodes do not dial in step.
-    pub fn failed(&mut self, now: Duration, rng: &mut impl Rng) {
+    /// A dial failed: doubles the pause, ±25 % so that nodes do not dial in step. Who is `alone`,
+    /// without any link, has nothing better to do.
+    pub fn failed(&mut self, now: Duration, alone: bool, rng: &mut impl Rng) {
         self.dialling = false;
-        let longest = match self.failures < GIVEN_UP {
-            true => RETRY_LONGEST,
-            false => RETRY_GIVEN_UP,
+        let longest = match (self.failures < GIVEN_UP, alone) {
+            (true, false) => RETRY_LONGEST,
+            (true, true) => RETRY_ALONE,
+            (false, _) => RETRY_GIVEN_UP,
         };
         let pause = RETRY_FIRST
             .saturating_mul(1 << self.failures.min(10))
@@ -174,6 +178,12 @@ impl Member {
         alive.map_or(self.min_boot, |alive| alive.boot)
     }
 
+    /// Boot and incarnation of its newest sign of life; `None` while none is known.
+    pub fn last_word(&self) -> Option<(u64, u32)> {
+        let alive = self.alive.as_ref();
+        alive.map(|alive| (alive.boot, alive.incarnation))
+    }
+
     /// Whether it said that it left, in its current boot.
     pub fn has_left(&self) -> bool {
         let alive = self.alive.as_ref();
@@ -268,14 +278,14 @@ mod tests {
         for _ in 0..10 {
             assert!(backoff.due(now));
             backoff.dialling = true;
-            backoff.failed(now, &mut rng);
+            backoff.failed(now, false, &mut rng);
             let next = backoff.due_at().unwrap();
             pauses.push(next - now);
             now = next;
         }
         assert!(pauses[0] < Duration::from_millis(320) && pauses[9] > RETRY_LONGEST / 2);
         assert!(pauses.iter().all(|p| *p <= RETRY_LONGEST.mul_f64(1.25)));
-        backoff.failed(now, &mut rng);
+        backoff.failed(now, false, &mut rng);
         backoff.hope(now);
         assert!(backoff.due(now));
     }

@@ -14,6 +14,9 @@
 //!   SyncDone                     ──▶
 //!                                ◀──   Entries(need), SyncDone
 //! ```
+//!
+//! A first message that lists all that the opener holds ([`Listed`]) lets the answerer send what
+//! is lacking before its answer, without a round trip and without ids. Both then reconcile the rest.
 
 use std::collections::{HashMap, HashSet};
 
@@ -49,6 +52,35 @@ pub struct Session {
     /// Opener: salted ids that it would refuse again.
     refused: HashSet<ItemId>,
     rounds: u32,
+}
+
+/// How a first message begins that is one list of ids: version, a bound beyond every item
+/// (timestamp, length of an id), the mode.
+const LIST: [u8; 4] = [0x61, 0, 0, 2];
+
+/// Everything that the opener of a session holds, as its first message lists it.
+pub struct Listed {
+    salt: [u8; 16],
+    ids: HashSet<ItemId>,
+}
+
+impl Listed {
+    /// The list, if there is one: negentropy lists sets of fewer than 32 items, and splits others.
+    pub fn of(open: &SyncOpen) -> Option<Self> {
+        let (count, ids) = open.message.strip_prefix(&LIST)?.split_first()?;
+        let (ids, rest) = ids.as_chunks::<32>();
+        // From 128 on a count has two bytes.
+        let whole = *count < 128 && ids.len() == usize::from(*count) && rest.is_empty();
+        whole.then(|| Self {
+            salt: open.salt,
+            ids: ids.iter().map(|id| ItemId(*id)).collect(),
+        })
+    }
+
+    /// Whether the opener lacks an item.
+    pub fn lacks(&self, id: &ItemId) -> bool {
+        !self.ids.contains(&salted(&self.salt, id))
+    }
 }
 
 /// Kinds of items, in the order in which a session goes through them.
@@ -259,6 +291,28 @@ mod tests {
             bytes < 20_000,
             "cost follows the size, not the difference: {bytes}"
         );
+    }
+
+    #[test]
+    fn who_holds_little_lists_it_and_whoever_answers_knows_what_it_lacks() {
+        let none = std::iter::empty;
+        for few in [0, 1, 31] {
+            let (_, open) = Session::open(1, [9; 16], items((0..few).map(id)), none()).unwrap();
+            let listed = Listed::of(&open).unwrap();
+            assert!((0..few).all(|n| !listed.lacks(&id(n))) && listed.lacks(&id(few)));
+            let cut = open.message[..open.message.len() - 1].to_vec();
+            let message = [&open.message[..], &[0]].concat();
+            for message in [cut, message] {
+                let open = SyncOpen {
+                    session: 1,
+                    salt: [9; 16],
+                    message,
+                };
+                assert!(Listed::of(&open).is_none());
+            }
+        }
+        let (_, open) = Session::open(1, [9; 16], items((0..32).map(id)), none()).unwrap();
+        assert!(Listed::of(&open).is_none());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What is written: spreading, restarts, partitions.
 
+use warren::mesh::wire::Frame;
+
 use crate::world::{World, for_seeds, ms, secs};
 
 #[test]
@@ -97,6 +99,32 @@ fn when_a_partition_heals_what_both_sides_wrote_is_everywhere() {
             assert_eq!(world.ledger(node), world.ledger(0));
         }
         assert!(world.stats.held > 0, "the partition had no effect");
+    });
+}
+
+/// It is brought everything once, and does not tell those who know.
+#[test]
+fn a_newcomer_costs_little_more_than_what_it_lacks() {
+    for_seeds(2, |mut world| {
+        world.net.distance = (ms(40), ms(60));
+        world.crowd(12, secs(1));
+        world.settle(secs(20)).expect("all know all");
+        let mut entries = Vec::new();
+        for n in 0..600 {
+            entries.push(world.put(n % 12, &format!("k{n}"), Some(&"v".repeat(64))));
+            world.run(ms(10));
+        }
+        world.run(secs(5));
+        let bytes = Frame::Entries(entries).encode().len() as u64;
+        let late = world.machine();
+        world.nodes[late].connect = (0..3).map(|n| world.pinned(4 * n)).collect();
+        world.start(late);
+        let there = |w: &World| (0..600).all(|n| w.value(late, n % 12, &format!("k{n}")).is_some());
+        world.until("brought everything", secs(2), there);
+        world.run(secs(1));
+        let traffic = world.nodes[late].traffic;
+        assert!(traffic.received * 2 < bytes * 3, "{traffic:?} of {bytes}");
+        assert!(traffic.sent * 2 < bytes, "{traffic:?} of {bytes}");
     });
 }
 

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use warren::mesh::event::What;
 
-use crate::world::{World, for_seeds, secs};
+use crate::world::{World, for_seeds, ms, secs};
 
 /// A node without address is dialled by nobody: whoever is left beside it on a ring has to miss
 /// its dial.
@@ -130,6 +130,53 @@ fn who_loses_everybody_at_once_shows_them_as_stale_and_finds_them_when_they_are_
         let written =
             |w: &World| (0..NODES).all(|a| (0..NODES).all(|b| w.value(a, b, "alone").is_some()));
         world.until("written everywhere", secs(2), written);
+    });
+}
+
+/// Nobody is the neighbour of both: what one half says has to go over the link that was dialled.
+#[test]
+fn one_path_across_a_cut_brings_both_halves_together() {
+    for_seeds(4, |mut world| {
+        const HALF: usize = 12;
+        world.crowd(2 * HALF, secs(1));
+        world.settle(secs(20)).expect("all know all");
+        let pairs = (0..HALF).flat_map(|a| (HALF..2 * HALF).map(move |b| (a, b)));
+        let pairs: Vec<(usize, usize)> = pairs.collect();
+        let mut linked = pairs.iter().filter(|(a, b)| world.best(*a, *b).is_some());
+        let (left, right) = *linked.next().expect("a link between the halves");
+        world.partition(&(0..HALF).collect::<Vec<_>>());
+        world.run(secs(60));
+        world.put(left, "left", Some("v"));
+        world.put(right, "right", Some("v"));
+        world.heal();
+        for (a, b) in pairs.into_iter().filter(|pair| *pair != (left, right)) {
+            world.cut(a, b);
+        }
+        let met = |w: &World| w.best(left, right).is_some() && w.best(right, left).is_some();
+        world.until("met", secs(90), met);
+        world.settle(secs(3)).expect("all know all again");
+        for node in 0..2 * HALF {
+            assert!(world.value(node, left, "left").is_some());
+            assert!(world.value(node, right, "right").is_some());
+        }
+    });
+}
+
+/// A dial takes ten seconds to fail here. What was heard of a node since it began says more.
+#[test]
+fn a_dial_of_the_time_of_the_cut_speaks_against_nobody_after_it() {
+    for_seeds(4, |mut world| {
+        world.net.dial_limit = secs(10);
+        world.net.distance = (ms(40), ms(60));
+        world.crowd(24, secs(1));
+        world.settle(secs(20)).expect("all know all");
+        world.run(secs(5));
+        world.partition(&(0..12).collect::<Vec<_>>());
+        world.run(secs(60));
+        world.heal();
+        world.settle(secs(5)).expect("all know all again");
+        world.run(secs(15));
+        assert_eq!(alives(&world), [1; 24]);
     });
 }
 

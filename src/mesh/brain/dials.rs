@@ -91,20 +91,28 @@ impl Brain {
         silent: bool,
         _reason: &str,
     ) {
+        let alone = self.links.is_empty();
         match dialled {
             Dialled::Node(id) => {
-                self.dialling.remove(id);
+                let last_word = self.dialling.remove(id).flatten();
+                let mut spoke = false;
                 if let Some(member) = self.members.get_mut(id) {
-                    member.backoff.failed(now.mono, rng);
+                    member.backoff.failed(now.mono, alone, rng);
+                    // What it has said since the dial began says more than the dial.
+                    spoke = last_word != member.last_word();
+                    if spoke {
+                        member.backoff.hope(now.mono);
+                    }
                 }
                 self.overlay.unreachable(id);
-                if silent && (self.overlay.is_neighbour(id) || self.unsure.is_news(id)) {
+                let watched = self.overlay.is_neighbour(id) || self.unsure.is_news(id);
+                if silent && watched && !spoke {
                     self.hold_against(now, *id);
                 }
             }
             Dialled::Host(at) => {
                 for target in self.unpinned.iter_mut().filter(|target| target.at == *at) {
-                    target.backoff.failed(now.mono, rng);
+                    target.backoff.failed(now.mono, alone, rng);
                 }
             }
         }
@@ -241,7 +249,7 @@ impl Brain {
             return;
         };
         member.backoff.dialling = true;
-        self.dialling.insert(peer);
+        self.dialling.insert(peer, member.last_word());
         let targets = member.targets();
         self.effects.push_back(Effect::Dial {
             dialled: Dialled::Node(peer),

@@ -150,6 +150,7 @@ impl Brain {
             return;
         }
         (self.silent_since, self.alone_since) = (None, None);
+        let found = up.dialled.is_some() && self.is_lost(&up.peer);
         self.observed.note(up.peer, up.remote.ip(), up.observed);
         self.note_own_addresses();
         self.links.insert(up.link, Link::new(now, up));
@@ -172,7 +173,10 @@ impl Brain {
         self.take_alive(now, Some(up.peer), up.alive.clone());
         self.make_sure(&up.peer);
         self.overlay.linked(&up.peer);
-        self.greet(up);
+        if found {
+            self.overlay.found(up.peer);
+        }
+        self.greet(up, found);
         self.resolve_duplicates(up.peer);
         self.save_peer(up.peer);
         self.place(up.peer);
@@ -183,7 +187,7 @@ impl Brain {
     /// Only the dial that brought this link is over: one the other way may still be under way.
     fn dial_ended(&mut self, up: &LinkUp) {
         if up.dialled == Some(Dialled::Node(up.peer))
-            && self.dialling.remove(&up.peer)
+            && self.dialling.remove(&up.peer).is_some()
             && let Some(member) = self.members.get_mut(&up.peer)
         {
             member.backoff.dialling = false;
@@ -193,8 +197,9 @@ impl Brain {
     /// First words on a new link: what is said against the peer, so that it can refute it; this
     /// node's live entries (they are few, and they are what a newcomer waits for); and whether
     /// this node wants the link beyond what it was dialled for. A node that has nothing fresh to
-    /// go by reconciles with the first peer there is.
-    fn greet(&mut self, up: &LinkUp) {
+    /// go by reconciles with the first peer there is; so does one that has found a peer it had
+    /// lost, for whatever was said on the other side of a cut is known to that peer.
+    fn greet(&mut self, up: &LinkUp, found: bool) {
         if let Some(doubts) = self.doubts_about(up.peer) {
             self.send(up.link, doubts);
         }
@@ -203,9 +208,15 @@ impl Brain {
         if near {
             self.send(up.link, Frame::Neighbour(true));
         }
-        if up.dialled.is_some() && (near || !self.caught_up) {
+        if found || up.dialled.is_some() && (near || !self.caught_up) {
             self.sessions.want(up.link);
         }
+    }
+
+    /// Whether it was there once, and what is said against it has stood.
+    fn is_lost(&self, id: &NodeId) -> bool {
+        let member = self.members.get(id);
+        member.is_some_and(|member| member.down && member.links.is_empty())
     }
 
     /// Two processes with one key: the older start is told and not let in.
@@ -215,7 +226,7 @@ impl Brain {
             return;
         };
         if up.dialled.is_some() {
-            member.backoff.failed(now.mono, rng);
+            member.backoff.failed(now.mono, false, rng);
         }
         let newest = member.alive.clone();
         self.send(up.link, Frame::Alive(newest.into_iter().collect()));

@@ -27,6 +27,11 @@
 //! or a return that others tell of is shown half a second or a second later, because what is said
 //! against it may come a moment later than it does.
 //!
+//! After a cut the members of each side are down for the other, and dialled in turns. Whoever
+//! reaches one reconciles with it at once and takes it for its random neighbour: what each side
+//! holds against the other is on its way to those concerned, and their refutations and all that
+//! was written meanwhile are on the way back, before the rings have closed again.
+//!
 //! What a member signed of itself, and what is said against it, is reconciled together with the
 //! ledger: a departure is told wherever the sign of life before it was.
 //!
@@ -59,7 +64,7 @@ mod spread;
 mod unsure;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -121,8 +126,8 @@ pub struct Brain {
     caught_up: bool,
     unsure: unsure::Unsure,
     unpinned: Vec<Unpinned>,
-    /// Members that are being dialled.
-    dialling: BTreeSet<NodeId>,
+    /// Members that are being dialled, and what each had last said when its dial began.
+    dialling: BTreeMap<NodeId, Option<(u64, u32)>>,
     /// When one of the absent is dialled next; `None` while nobody is absent.
     next_retry: Option<Duration>,
     observed: Observed,
@@ -173,7 +178,7 @@ impl Brain {
             caught_up: false,
             unsure: unsure::Unsure::default(),
             unpinned: Vec::new(),
-            dialling: BTreeSet::new(),
+            dialling: BTreeMap::new(),
             next_retry: None,
             observed: Observed::default(),
             own_addresses: Vec::new(),

@@ -49,6 +49,8 @@ pub(super) struct Overlay {
     /// Those of them without link, or with one that will not do for much longer.
     missing: BTreeSet<NodeId>,
     random: Option<NodeId>,
+    /// A member that was lost until this node reached it, and has not refuted that yet.
+    found: Option<NodeId>,
     next_draw: Duration,
     /// Members that could be dialled and are not known to be there.
     absent: BTreeSet<NodeId>,
@@ -64,6 +66,7 @@ impl Overlay {
             neighbours: BTreeMap::new(),
             missing: BTreeSet::new(),
             random: None,
+            found: None,
             next_draw: Duration::ZERO,
             absent: BTreeSet::new(),
             next_trim: None,
@@ -95,6 +98,13 @@ impl Overlay {
             (near.missing, near.late, near.unseen) = (None, false, false);
             self.missing.remove(id);
         }
+    }
+
+    /// A dial reached a member that was lost. Once it stands again it is the random neighbour: it
+    /// may be the only way to a whole half of the network, and what either half says goes over it
+    /// until the rings have closed.
+    pub(super) fn found(&mut self, id: NodeId) {
+        self.found = Some(id);
     }
 
     pub(super) fn unlinked(&mut self, now: Duration, id: &NodeId) {
@@ -173,6 +183,9 @@ impl Brain {
             true => overlay.absent.insert(id),
             false => overlay.absent.remove(&id),
         };
+        if stands && overlay.found.take_if(|found| *found == id).is_some() {
+            overlay.dirty |= overlay.random.replace(id) != Some(id);
+        }
         if !stands && overlay.random == Some(id) {
             (overlay.random, overlay.next_draw) = (None, Duration::ZERO);
         }

@@ -3,6 +3,8 @@
 //! One set holds everything that was signed: the ledger, every member's sign of life, and what is
 //! said against it. A node that has just come opens one session at a time, and lets those that
 //! others open wait until it has caught up: what it lacks is sent once, not by every neighbour.
+//! It holds next to nothing, says so, and is sent everything without a word about ids. It tells
+//! nobody what it is brought so: each of its neighbours reconciles with it in turn.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -14,14 +16,16 @@ use super::spread::{Batch, Item};
 use crate::mesh::entry::ItemId;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
+use crate::mesh::rate::Rate;
 use crate::mesh::suspicion::Suspicion;
-use crate::mesh::sync::{Order, Session, Step};
+use crate::mesh::sync::{Listed, Order, Session, Step};
 use crate::mesh::time::Now;
 use crate::mesh::wire::{Frame, SyncMessage, SyncOpen};
 
-/// A session of this node's own that is not over by then is given up, for another link.
+/// A session of this node's own that brings nothing for so long is given up, for another link.
 const OPEN_LASTS: Duration = Duration::from_secs(10);
-/// One that a peer opened holds ids for everything: it is given up after this.
+/// One that a peer opened holds ids for everything: it is given up after this, as is one of this
+/// node's own whatever it brings.
 const ANSWER_LASTS: Duration = Duration::from_secs(60);
 /// What a node holds must have been at rest for this long before sums are compared: while news
 /// spreads they always differ.
@@ -37,11 +41,27 @@ pub(super) const REPAIR_PAUSE: Duration = Duration::from_secs(5);
 /// ... up to this.
 const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(300);
 
+/// Bytes sent without being asked for in one session: more than a large network's ledger.
+const GIVEN: usize = 4 << 20;
+/// ... and in all sessions, at once and per second in the long run. Beyond this ids go first, as
+/// with any other difference: who asks again and again gets no more than this for a few bytes.
+const GIVEN_IN_ALL: (f64, f64) = (16_777_216.0, 262_144.0);
+/// What a statement, or an entry without key and value, takes at most.
+const STATEMENT_BYTES: usize = 256;
+
 /// A session of this node's own.
 struct Opened {
     link: LinkId,
     session: Session,
     since: Duration,
+    /// When it last brought entries.
+    brought: Duration,
+}
+
+impl Opened {
+    fn over_at(&self) -> Duration {
+        (self.brought + OPEN_LASTS).min(self.since + ANSWER_LASTS)
+    }
 }
 
 /// Sessions under way and to come.
@@ -55,10 +75,12 @@ pub(super) struct Sessions {
     changed: Duration,
     /// Since when it has known only peers that had not caught up either.
     stale_since: Option<Duration>,
+    given: Rate,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
+        let (at_once, per_second) = GIVEN_IN_ALL;
         Self {
             opened: None,
             wanted: VecDeque::new(),
@@ -66,6 +88,7 @@ impl Default for Sessions {
             sum: 0,
             changed: Duration::ZERO,
             stale_since: None,
+            given: Rate::new(per_second, at_once),
         }
     }
 }
@@ -82,6 +105,13 @@ impl Sessions {
     /// What this node holds changed: whatever was at rest is not.
     pub(super) fn changed(&mut self, now: Duration) {
         self.changed = now;
+    }
+
+    /// Entries came over `link`: a session there is getting on.
+    pub(super) fn brought(&mut self, now: Duration, link: LinkId) {
+        if let Some(open) = self.opened.as_mut().filter(|open| open.link == link) {
+            open.brought = now;
+        }
     }
 
     /// Since when what this node holds has been at rest for long enough.
@@ -145,6 +175,7 @@ impl Brain {
                     link,
                     session,
                     since: now.mono,
+                    brought: now.mono,
                 });
                 self.send(link, Frame::SyncOpen(open));
             }
@@ -170,15 +201,41 @@ impl Brain {
     }
 
     fn answer(&mut self, now: Now, link: LinkId, open: &SyncOpen) {
-        match Session::answer(open, self.held()) {
+        let mut held = self.held();
+        let given = Listed::of(open).map(|listed| self.give(now, &listed, &mut held));
+        match Session::answer(open, held) {
             Ok((session, reply)) => {
                 if let Some(state) = self.links.get_mut(&link) {
                     state.answering = Some((session, now.mono));
                 }
+                let given = self.without_unsure(&given.unwrap_or_default());
+                self.send_held(link, &given);
                 self.send(link, Frame::Sync(reply));
             }
             Err(_) => self.count("bad_sync"),
         }
+    }
+
+    /// Takes out of `held` what the opener of a session lacks, as far as it is given unasked.
+    fn give(&mut self, now: Now, to: &Listed, held: &mut Vec<(Order, ItemId)>) -> Vec<ItemId> {
+        let mut room = GIVEN;
+        let given = held.extract_if(.., |(_, id)| {
+            let entry = self.ledger.by_id(id);
+            let long = entry.map_or(0, |e| e.slot.key.len() + e.value.len());
+            let bytes = STATEMENT_BYTES + long;
+            #[allow(clippy::cast_precision_loss)] // an entry is shorter than 2^52 bytes
+            let gives =
+                room >= bytes && to.lacks(id) && self.sessions.given.take(now.mono, bytes as f64);
+            room -= if gives { bytes } else { 0 };
+            gives
+        });
+        given.map(|(_, id)| id).collect()
+    }
+
+    /// Who is bringing this node what it lacks, while it has not caught up.
+    pub(super) fn brings(&self) -> Option<NodeId> {
+        let open = self.sessions.opened.as_ref().filter(|_| !self.caught_up)?;
+        self.links.get(&open.link).map(|link| link.peer)
     }
 
     fn is_reconciling(&self) -> bool {
@@ -410,7 +467,7 @@ impl Brain {
         let over = |since: Duration, lasts| now.mono.saturating_sub(since) >= lasts;
         let opened = self.sessions.opened.as_ref();
         if let Some((link, since)) = opened
-            .filter(|open| over(open.since, OPEN_LASTS))
+            .filter(|open| now.mono >= open.over_at())
             .map(|open| (open.link, open.since))
         {
             self.sessions.opened = None;
@@ -447,7 +504,7 @@ impl Brain {
 
     pub(super) fn next_session_check(&self) -> Option<Duration> {
         let opened = self.sessions.opened.as_ref();
-        let opened = opened.map(|open| open.since + OPEN_LASTS);
+        let opened = opened.map(Opened::over_at);
         let links = self.links.values();
         let deferred = links
             .clone()

@@ -158,6 +158,7 @@ impl Brain {
                 }
             }
             Frame::Entries(entries) => {
+                self.sessions.brought(now.mono, link);
                 for entry in entries {
                     self.take_entry(now, Some(link), entry);
                 }
@@ -287,8 +288,13 @@ impl Brain {
         if self.news.items.is_empty() {
             return;
         }
-        let news = std::mem::take(&mut self.news.items);
-        for (link, peer) in self.news_links() {
+        let mut news = std::mem::take(&mut self.news.items);
+        // What brings a newcomer up to date is news to nobody else.
+        let known = self.brings();
+        news.retain(|(from, _)| from.is_none() || *from != known);
+        let near = self.news_links();
+        self.tell_own_alive(&near, &news);
+        for (link, peer) in near {
             let mut batch = Batch::default();
             for (_, item) in news.iter().filter(|(from, _)| *from != Some(peer)) {
                 match item {
@@ -299,6 +305,24 @@ impl Brain {
                 }
             }
             self.send_batch(link, batch);
+        }
+    }
+
+    /// This node's own sign of life goes over every link: whoever doubted it may be nobody's
+    /// neighbour here, having just dialled across a cut.
+    fn tell_own_alive(&mut self, told: &[(LinkId, NodeId)], news: &[(Option<NodeId>, Item)]) {
+        let me = self.me;
+        let mine = |(_, item): &(_, Item)| matches!(item, Item::Alive(word) if word.node == me);
+        if !news.iter().any(mine) {
+            return;
+        }
+        let others = self
+            .links
+            .keys()
+            .filter(|id| told.iter().all(|(link, _)| link != *id));
+        let others: Vec<LinkId> = others.copied().collect();
+        for link in others {
+            self.send(link, Frame::Alive(vec![self.alive.clone()]));
         }
     }
 

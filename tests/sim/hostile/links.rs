@@ -2,6 +2,7 @@
 
 use warren::mesh::brain::MAX_MEMBERS;
 use warren::mesh::entry::{ItemId, LifeState};
+use warren::mesh::sync::{Order, Session};
 use warren::mesh::wire::{Frame, SyncMessage, SyncOpen, Want};
 
 use super::{BOOT, Siege, VICTIM, alive};
@@ -45,9 +46,10 @@ fn ids_nobody_has_bring_nothing_and_sessions_without_end_are_refused() {
     let mut siege = Siege::new();
     siege.world.put(VICTIM, "big", Some(&"x".repeat(60_000)));
     siege.world.run(ms(100));
+    // Whoever holds less than this is not sent ids, but what they name.
+    let made_up = (0..32).map(|n| (Order::Entry, ItemId([n; 32])));
     let nothing = std::iter::empty();
-    let (mut session, open) =
-        warren::mesh::sync::Session::open(1, [3; 16], vec![], nothing).unwrap();
+    let (mut session, open) = Session::open(1, [3; 16], made_up.collect(), nothing).unwrap();
     siege.world.nodes[siege.puppet].inbox.clear();
     siege.say(&Frame::SyncOpen(open.clone()));
     let heard = std::mem::take(&mut siege.world.nodes[siege.puppet].inbox);

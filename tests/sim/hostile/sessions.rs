@@ -4,7 +4,7 @@ use warren::mesh::entry::{Class, ItemId, LifeState};
 use warren::mesh::sync::{Order, Session};
 use warren::mesh::wire::{Frame, SyncMessage, SyncOpen};
 
-use super::{BOOT, Crowd, Siege, alive, entry};
+use super::{BOOT, Crowd, Siege, VICTIM, alive, entry};
 use crate::world::{World, for_seeds, ms, secs};
 
 /// What a puppet makes of an opening.
@@ -117,6 +117,51 @@ fn an_opener_is_answered_three_times_and_then_now_and_then() {
         siege.refused("bad_sync")
     );
     assert!(!siege.world.is_closed(siege.link));
+    siege.nobody_else_notices();
+}
+
+/// Bytes of entries in what a puppet was sent.
+fn given(inbox: &[Frame]) -> usize {
+    let entries = inbox.iter().filter(|f| matches!(f, Frame::Entries(_)));
+    entries.map(|frame| frame.encode().len()).sum()
+}
+
+/// A few bytes bring everything to a newcomer, but not again and again to whoever asks.
+#[test]
+fn who_says_it_holds_nothing_is_given_everything_within_bounds() {
+    let mut siege = Siege::new();
+    for n in 0..60 {
+        let value = "x".repeat(60_000);
+        siege.world.put(VICTIM, &format!("k{n}"), Some(&value));
+    }
+    siege.world.run(secs(5));
+    let own = &siege.world.nodes[siege.puppet].identity;
+    let hello = alive(own, BOOT, 0, LifeState::Alive);
+    let others = (0..3).map(|_| siege.world.puppet_link(siege.puppet, VICTIM, hello.clone()));
+    let others: Vec<usize> = others.collect();
+    let (_, open) = Session::open(1, [3; 16], Vec::new(), std::iter::empty()).unwrap();
+    let mut all = Vec::new();
+    for session in [1, 3] {
+        for link in &others {
+            siege.world.nodes[siege.puppet].inbox.clear();
+            let open = SyncOpen {
+                session,
+                ..open.clone()
+            };
+            siege.world.say(*link, &Frame::SyncOpen(open));
+            siege.world.run(ms(500));
+            all.push(given(&siege.world.nodes[siege.puppet].inbox));
+        }
+    }
+    assert!(all[..4].iter().all(|bytes| *bytes > 3_500_000), "{all:?}");
+    assert!(all.iter().sum::<usize>() < 18_000_000, "{all:?}");
+    // Ids are told instead.
+    let inbox = siege.world.nodes[siege.puppet].inbox.iter();
+    let ids = inbox.filter_map(|frame| match frame {
+        Frame::Sync(reply) => Some(reply.message.len()),
+        _ => None,
+    });
+    assert!(ids.sum::<usize>() > 30 * 32);
     siege.nobody_else_notices();
 }
 
