@@ -148,8 +148,8 @@ impl Row {
     }
 }
 
-/// Where a row is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a row is from. Stored by number: append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// Given by the user: flags, configuration, `iptable add`.
     Configured,

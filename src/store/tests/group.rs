@@ -226,6 +226,9 @@ fn change() -> impl Strategy<Value = Change> {
         (0u64..3).prop_map(Change::ForgetRole),
         (1u8..3).prop_map(|n| Change::Peer(peer(n))),
         (1u8..3).prop_map(|n| Change::ForgetPeer(node(n))),
+        (1u8..4, any::<u8>()).prop_map(|(n, v)| Change::PutIp(Box::new(machine(n, v)))),
+        (1u8..4).prop_map(|n| Change::RemoveIp(machine(n, 0).place)),
+        Just(Change::ClearIpTable),
         Just(Change::ForgetNetwork),
     ]
 }
@@ -269,7 +272,12 @@ impl Model {
                 self.put(Table::Roles, &id.to_string(), format!("{spec:?}"));
             }
             Change::ForgetRole(id) => self.remove(Table::Roles, &id.to_string()),
-            Change::ForgetNetwork => self.0.clear(),
+            Change::PutIp(row) => {
+                self.put(Table::IpTable, &row.place.to_string(), row.name.clone())
+            }
+            Change::RemoveIp(place) => self.remove(Table::IpTable, &place.to_string()),
+            Change::ClearIpTable => self.0.retain(|(table, _), _| *table != Table::IpTable),
+            Change::ForgetNetwork => self.0.retain(|(table, _), _| *table == Table::IpTable),
         }
     }
 
@@ -300,6 +308,9 @@ impl Model {
         }
         for (id, spec) in &loaded.roles {
             model.put(Table::Roles, &id.to_string(), format!("{spec:?}"));
+        }
+        for row in &loaded.ip_table {
+            model.put(Table::IpTable, &row.place.to_string(), row.name.clone());
         }
         model
     }
