@@ -40,10 +40,10 @@ fn import(name: &str) -> Vec<Change> {
         let place = format!("192.0.2.{n}").parse().unwrap();
         let mut row = Row::new(place, Source::Imported);
         row.name = name.to_owned();
-        Change::PutIp(Box::new(row))
+        row
     };
-    let rows = (0..MACHINES).map(machine);
-    std::iter::once(Change::ClearIpTable).chain(rows).collect()
+    let rows = (0..MACHINES).map(machine).collect();
+    vec![Change::ClearMachines, Change::PutMachines(rows)]
 }
 
 /// Small, repeatable, good enough to choose moments.

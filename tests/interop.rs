@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use warren::formats::iptable::{Options, Profile, read, write};
+use warren::mesh::ip_table::Row;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -90,6 +91,6 @@ fn p2prcs_own_struct_reads_what_is_written() {
         assert_eq!(said, expected, "{profile:?}");
     }
     table.clear();
-    write(&mut table, &[], Profile::Current).unwrap();
+    write(&mut table, [] as [Row; 0], Profile::Current).unwrap();
     assert_eq!(p2prc(&table, false).unwrap_or_default(), "");
 }

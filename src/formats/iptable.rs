@@ -14,7 +14,7 @@
 //! depth before it is checked; no part recurses.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -33,7 +33,7 @@ pub use fault::{Fault, IpTableError, MAX_REPORTED, Position, Problem, Report};
 pub use variant::{Unit, Variant};
 pub use write::{Profile, write};
 
-use fields::{Draft, Outcome};
+use fields::{Outcome, Pending};
 use text::{Locator, Repaired};
 use variant::Shape;
 
@@ -89,7 +89,9 @@ pub fn read(document: &[u8], options: Options) -> Result<Document, IpTableError>
 struct Reader<'r> {
     text: &'r str,
     locator: Locator<'r>,
-    drafts: Vec<Draft>,
+    rows: Vec<Row>,
+    /// What each of them waits for.
+    pending: Vec<Pending>,
     shape: Shape,
     report: Report,
     has_table: bool,
@@ -102,7 +104,8 @@ impl<'r> Reader<'r> {
         Self {
             text,
             locator: Locator::new(given),
-            drafts: Vec::new(),
+            rows: Vec::new(),
+            pending: Vec::new(),
             shape: Shape::default(),
             report: Report::default(),
             has_table: false,
@@ -133,7 +136,7 @@ impl<'r> Reader<'r> {
             return Err(IpTableError::TooManyRows(self.locator.locate(at)));
         }
         let outcome = fields::read(raw.get(), &mut self.shape);
-        let Outcome { draft, notes } = match outcome {
+        let Outcome { row: read, notes } = match outcome {
             Ok(outcome) => outcome,
             Err(problem) => {
                 let problem = problem.at(row, at, self.text, &mut self.locator);
@@ -149,8 +152,10 @@ impl<'r> Reader<'r> {
                 self.report.note_count += 1;
             }
         }
-        self.drafts
-            .extend(draft.map(|draft| draft.numbered(row, at)));
+        if let Some((read, pending)) = read {
+            self.rows.push(read);
+            self.pending.push(pending.numbered(row, at));
+        }
         Ok(())
     }
 
@@ -163,47 +168,65 @@ impl<'r> Reader<'r> {
         }
         let unit = variant.map_or(Unit::Nanoseconds, Variant::latency_unit);
         let base64 = variant == Some(Variant::V8);
-        let mut machines = Machines::default();
-        for draft in std::mem::take(&mut self.drafts) {
-            let (row, at) = (draft.number, draft.at);
-            let (draft, unreadable) = draft.finish(unit, base64, options.lenient);
-            if let Some(note) = unreadable {
-                let note = note.at(row, at, self.text, &mut self.locator);
+        let mut machines = Machines::new(std::mem::take(&mut self.rows));
+        for pending in std::mem::take(&mut self.pending) {
+            let Some(mut row) = machines.next() else {
+                break;
+            };
+            let (number, at) = (pending.number, pending.at);
+            if let Err(note) = pending.settle(&mut row, unit, base64, options.lenient) {
+                let note = note.at(number, at, self.text, &mut self.locator);
                 self.report.add_note(note);
             }
-            machines.add(draft);
+            machines.add(row);
         }
         self.report.merged = machines.merged;
         Ok(Document {
-            rows: machines.rows,
+            rows: machines.rows.into(),
             report: self.report,
         })
     }
 }
 
-/// Rows, each machine once.
-#[derive(Default)]
+/// Rows, each machine once. What waits is taken from the front and what is done put at the back,
+/// so that a large table is in memory once.
 struct Machines {
-    rows: Vec<Row>,
-    /// Every address of every row, and which row it is of.
+    rows: VecDeque<Row>,
+    /// How many of them wait.
+    waiting: usize,
+    /// Every address of every row that is done, and which one that is.
     places: BTreeMap<Place, usize>,
     merged: usize,
 }
 
 impl Machines {
+    fn new(rows: Vec<Row>) -> Self {
+        Self {
+            waiting: rows.len(),
+            rows: rows.into(),
+            places: BTreeMap::new(),
+            merged: 0,
+        }
+    }
+
+    fn next(&mut self) -> Option<Row> {
+        self.waiting = self.waiting.checked_sub(1)?;
+        self.rows.pop_front()
+    }
+
     fn add(&mut self, row: Row) {
         let place_of = |host: &Host| Place::new(host.clone(), row.place.port());
         let places: Vec<Place> = row.hosts().map(place_of).collect();
         let known = places.iter().find_map(|place| self.places.get(place));
         let Some(&index) = known else {
-            let index = self.rows.len();
+            let index = self.rows.len() - self.waiting;
             self.places
                 .extend(places.into_iter().map(|place| (place, index)));
-            self.rows.push(row);
+            self.rows.push_back(row);
             return;
         };
         self.merged += 1;
-        let Some(first) = self.rows.get_mut(index) else {
+        let Some(first) = self.rows.get_mut(self.waiting + index) else {
             return;
         };
         let news = places.into_iter().find(|p| !self.places.contains_key(p));

@@ -27,7 +27,7 @@ pub(super) struct Batch {
     /// Then remove the entries of these authors below these versions.
     pub(super) floors: BTreeMap<[u8; 32], u64>,
     /// Then empty the IP table.
-    pub(super) clear_ip_table: bool,
+    pub(super) clear_machines: bool,
     /// Then change these rows.
     pub(super) rows: BTreeMap<RowKey, RowChange>,
     /// Bytes of keys and values in `rows`.
@@ -50,7 +50,7 @@ impl Batch {
     pub(super) fn is_empty(&self) -> bool {
         !self.forget_network
             && self.knocks_before == 0
-            && !self.clear_ip_table
+            && !self.clear_machines
             && self.rows.is_empty()
     }
 
@@ -83,10 +83,16 @@ impl Batch {
                 self.forget_knocks_before(epoch);
                 return Ok(());
             }
-            Change::PutIp(row) => put_ip(&row)?,
-            Change::RemoveIp(place) => (ip_key(&place), RowChange::Remove),
-            Change::ClearIpTable => {
-                self.clear_ip_table();
+            Change::PutMachines(rows) => {
+                for row in rows {
+                    let (key, change) = put_ip(&row)?;
+                    self.put(key, change);
+                }
+                return Ok(());
+            }
+            Change::RemoveMachine(place) => (ip_key(&place), RowChange::Remove),
+            Change::ClearMachines => {
+                self.clear_machines();
                 return Ok(());
             }
             Change::ForgetNetwork => {
@@ -103,8 +109,8 @@ impl Batch {
         if next.forget_network {
             self.forget_network();
         }
-        if next.clear_ip_table {
-            self.clear_ip_table();
+        if next.clear_machines {
+            self.clear_machines();
         }
         if next.knocks_before > 0 {
             self.forget_knocks_before(next.knocks_before);
@@ -162,9 +168,9 @@ impl Batch {
         self.drop_rows(Table::is_of_network);
     }
 
-    fn clear_ip_table(&mut self) {
-        self.clear_ip_table = true;
-        self.drop_rows(|table| table == Table::IpTable);
+    fn clear_machines(&mut self) {
+        self.clear_machines = true;
+        self.drop_rows(|table| table == Table::Machines);
     }
 
     fn drop_rows(&mut self, of: impl Fn(Table) -> bool) {

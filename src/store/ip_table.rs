@@ -101,7 +101,7 @@ pub(super) fn ip_key(place: &Place) -> RowKey {
         }
     }
     key.extend_from_slice(&place.port().get().to_be_bytes());
-    (Table::IpTable, key)
+    (Table::Machines, key)
 }
 
 pub(super) fn read_ip(key: &[u8], value: &[u8]) -> Result<Row, RowError> {

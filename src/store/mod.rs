@@ -121,12 +121,12 @@ pub enum Change {
     },
     /// Forgets a role.
     ForgetRole(u64),
-    /// Sets a row of the IP table.
-    PutIp(Box<Row>),
+    /// Sets rows of the IP table. Many at once take less memory than as many changes.
+    PutMachines(Vec<Row>),
     /// Removes a row of the IP table because the user asked for it.
-    RemoveIp(Place),
+    RemoveMachine(Place),
     /// Removes all rows of the IP table.
-    ClearIpTable,
+    ClearMachines,
     /// Forgets ledger, floors, peers, counts, knocks and roles; the boot number and the IP table
     /// stay.
     ForgetNetwork,

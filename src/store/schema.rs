@@ -36,7 +36,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[first_tables, floors, ip_table];
 fn first_tables(txn: &WriteTransaction) -> Result<(), redb::Error> {
     for table in Table::ALL {
         // What came with a later schema comes with its migration.
-        if !matches!(table, Table::Floors | Table::IpTable) {
+        if !matches!(table, Table::Floors | Table::Machines) {
             txn.open_table(table.definition())?;
         }
     }
@@ -49,7 +49,7 @@ fn floors(txn: &WriteTransaction) -> Result<(), redb::Error> {
 }
 
 fn ip_table(txn: &WriteTransaction) -> Result<(), redb::Error> {
-    txn.open_table(Table::IpTable.definition())?;
+    txn.open_table(Table::Machines.definition())?;
     Ok(())
 }
 
@@ -263,7 +263,7 @@ fn read_all(db: &Database, loaded: &mut Loaded) -> Result<(), redb::Error> {
     loaded.counts = read_table(&txn, Table::Counts, damaged, read_count)?;
     loaded.knocks = read_table(&txn, Table::Knocks, damaged, read_knock)?;
     loaded.roles = read_table(&txn, Table::Roles, damaged, read_role)?;
-    loaded.ip_table = read_table(&txn, Table::IpTable, damaged, read_ip)?;
+    loaded.ip_table = read_table(&txn, Table::Machines, damaged, read_ip)?;
     Ok(())
 }
 

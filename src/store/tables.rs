@@ -83,7 +83,7 @@ pub(super) enum Table {
     /// port (u16). Addresses are in canonical form.
     ///
     /// *Value* 1, then the row of `ip_table.rs`.
-    IpTable,
+    Machines,
 }
 
 impl Table {
@@ -95,7 +95,7 @@ impl Table {
         Table::Counts,
         Table::Knocks,
         Table::Roles,
-        Table::IpTable,
+        Table::Machines,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -107,13 +107,13 @@ impl Table {
             Table::Counts => "request_counts",
             Table::Knocks => "seen_knocks",
             Table::Roles => "roles",
-            Table::IpTable => "ip_table",
+            Table::Machines => "ip_table",
         }
     }
 
     /// Whether it is about the network, and goes when that is left.
     pub(super) const fn is_of_network(self) -> bool {
-        !matches!(self, Table::Meta | Table::IpTable)
+        !matches!(self, Table::Meta | Table::Machines)
     }
 
     pub(super) const fn definition(self) -> Definition {

@@ -460,8 +460,8 @@ fn apply(
     if !batch.floors.is_empty() {
         void_below(txn, &batch.floors)?;
     }
-    if batch.clear_ip_table {
-        txn.open_table(Table::IpTable.definition())?
+    if batch.clear_machines {
+        txn.open_table(Table::Machines.definition())?
             .retain(|_, _| false)?;
     }
     for table in Table::ALL {

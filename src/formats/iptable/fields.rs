@@ -76,51 +76,49 @@ impl Field {
 /// What reading one element gave: a row unless it is none, and what is to be said of it.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    pub(super) draft: Option<Draft>,
+    pub(super) row: Option<(Row, Pending)>,
     pub(super) notes: Vec<Found>,
 }
 
-/// A row whose latency and custom information wait for the rest of the table.
+/// What of a row waits for the rest of the table.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct Pending {
     /// Which element it was, from 1, and where that starts.
     pub(super) number: usize,
     pub(super) at: usize,
-    row: Row,
     latency: Option<Written>,
     latency_offset: usize,
 }
 
-impl Draft {
+impl Pending {
     pub(super) fn numbered(self, number: usize, at: usize) -> Self {
         Self { number, at, ..self }
     }
 
-    /// The row, with its latency in `unit` and its custom information out of base64 if it is in
-    /// it; and what is wrong with the latency, which is unknown then.
-    pub(super) fn finish(self, unit: Unit, base64: bool, lenient: bool) -> (Row, Option<Found>) {
-        let mut row = self.row;
+    /// Gives the row its latency, written in `unit`, and takes its custom information out of
+    /// base64 if it is in it.
+    ///
+    /// # Errors
+    /// What is wrong with the latency, which is unknown then.
+    pub(super) fn settle(
+        self,
+        row: &mut Row,
+        unit: Unit,
+        base64: bool,
+        lenient: bool,
+    ) -> Result<(), Found> {
         let custom = &mut row.carried.custom_information;
-        if let Some(text) = decoded(custom).filter(|_| base64) {
+        if base64 && let Some(text) = decoded(custom) {
             *custom = text;
         }
         let meant = self.latency.map(|written| written.meant(unit, lenient));
-        match meant.transpose() {
-            Ok(latency) => {
-                row.stated.latency = latency.flatten();
-                (row, None)
-            }
-            Err(fault) => {
-                let field = Some("latency".to_owned());
-                let offset = self.latency_offset;
-                let found = Found {
-                    offset,
-                    field,
-                    fault,
-                };
-                (row, Some(found))
-            }
-        }
+        let latency = meant.transpose().map_err(|fault| Found {
+            offset: self.latency_offset,
+            field: Some("latency".to_owned()),
+            fault,
+        })?;
+        row.stated.latency = latency.flatten();
+        Ok(())
     }
 }
 
@@ -137,7 +135,7 @@ pub(super) fn read(json: &str, shape: &mut Shape) -> Result<Outcome, Found> {
     if json == "null" || json.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         let shown = shown(json);
         return Ok(Outcome {
-            draft: None,
+            row: None,
             notes: vec![whole(Fault::NotARow { shown })],
         });
     }
@@ -170,10 +168,10 @@ pub(super) fn read(json: &str, shape: &mut Shape) -> Result<Outcome, Found> {
         }
     }
     let notes = std::mem::take(&mut builder.notes);
-    let draft = builder.draft().map_err(whole)?;
+    let row = builder.row().map_err(whole)?;
     shape.add_row();
     Ok(Outcome {
-        draft: Some(draft),
+        row: Some(row),
         notes,
     })
 }
@@ -311,7 +309,7 @@ impl Builder {
         Ok(None)
     }
 
-    fn draft(self) -> Result<Draft, Fault> {
+    fn row(self) -> Result<(Row, Pending), Fault> {
         let first = self.ipv4.clone().or_else(|| self.ipv6.clone());
         let first = first.ok_or(Fault::NoAddress)?;
         let port = self.port.or(NonZeroU16::new(DEFAULT_PORT));
@@ -324,13 +322,13 @@ impl Builder {
         row.stated = self.stated;
         row.flags = self.flags;
         row.carried = self.carried;
-        Ok(Draft {
+        let pending = Pending {
             number: 0,
             at: 0,
-            row,
             latency: self.latency,
             latency_offset: self.latency_offset,
-        })
+        };
+        Ok((row, pending))
     }
 }
 

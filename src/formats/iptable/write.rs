@@ -1,5 +1,6 @@
 //! Tables out: the same rows always give the same bytes.
 
+use std::borrow::Borrow;
 use std::io::{self, Write};
 
 use super::text::quoted;
@@ -23,14 +24,15 @@ pub enum Profile {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write<'r>(
+pub fn write<R: Borrow<Row>>(
     out: &mut impl Write,
-    rows: impl IntoIterator<Item = &'r Row>,
+    rows: impl IntoIterator<Item = R>,
     profile: Profile,
 ) -> io::Result<()> {
     out.write_all(b"{\n \"ip_address\": [")?;
     let mut separator = "\n";
     for row in rows {
+        let row = row.borrow();
         write!(out, "{separator}  {{")?;
         separator = ",\n";
         let fields = match profile {

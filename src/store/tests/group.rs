@@ -226,9 +226,9 @@ fn change() -> impl Strategy<Value = Change> {
         (0u64..3).prop_map(Change::ForgetRole),
         (1u8..3).prop_map(|n| Change::Peer(peer(n))),
         (1u8..3).prop_map(|n| Change::ForgetPeer(node(n))),
-        (1u8..4, any::<u8>()).prop_map(|(n, v)| Change::PutIp(Box::new(machine(n, v)))),
-        (1u8..4).prop_map(|n| Change::RemoveIp(machine(n, 0).place)),
-        Just(Change::ClearIpTable),
+        (1u8..4, any::<u8>()).prop_map(|(n, v)| Change::PutMachines(vec![machine(n, v)])),
+        (1u8..4).prop_map(|n| Change::RemoveMachine(machine(n, 0).place)),
+        Just(Change::ClearMachines),
         Just(Change::ForgetNetwork),
     ]
 }
@@ -272,12 +272,14 @@ impl Model {
                 self.put(Table::Roles, &id.to_string(), format!("{spec:?}"));
             }
             Change::ForgetRole(id) => self.remove(Table::Roles, &id.to_string()),
-            Change::PutIp(row) => {
-                self.put(Table::IpTable, &row.place.to_string(), row.name.clone())
+            Change::PutMachines(rows) => {
+                for row in rows {
+                    self.put(Table::Machines, &row.place.to_string(), row.name.clone());
+                }
             }
-            Change::RemoveIp(place) => self.remove(Table::IpTable, &place.to_string()),
-            Change::ClearIpTable => self.0.retain(|(table, _), _| *table != Table::IpTable),
-            Change::ForgetNetwork => self.0.retain(|(table, _), _| *table == Table::IpTable),
+            Change::RemoveMachine(place) => self.remove(Table::Machines, &place.to_string()),
+            Change::ClearMachines => self.0.retain(|(table, _), _| *table != Table::Machines),
+            Change::ForgetNetwork => self.0.retain(|(table, _), _| *table == Table::Machines),
         }
     }
 
@@ -310,7 +312,7 @@ impl Model {
             model.put(Table::Roles, &id.to_string(), format!("{spec:?}"));
         }
         for row in &loaded.ip_table {
-            model.put(Table::IpTable, &row.place.to_string(), row.name.clone());
+            model.put(Table::Machines, &row.place.to_string(), row.name.clone());
         }
         model
     }

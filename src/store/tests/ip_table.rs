@@ -47,7 +47,7 @@ pub(super) fn full() -> Row {
 
 fn stored(row: &Row) -> (Vec<u8>, Vec<u8>) {
     match put_ip(row).unwrap() {
-        ((Table::IpTable, key), RowChange::Put(value)) => (key, value),
+        ((Table::Machines, key), RowChange::Put(value)) => (key, value),
         other => panic!("{other:?} puts no machine"),
     }
 }
@@ -99,17 +99,18 @@ async fn an_import_is_one_transaction_and_one_bad_row_stops_it() {
     let disk = Disk::default();
     let store = disk.store(Pace::default());
     let before = store.transactions();
-    let rows = (1..=200).map(|n| Change::PutIp(Box::new(machine(n, n))));
-    in_time(store.commit(rows.collect())).await.unwrap();
+    let rows = (1..=200).map(|n| machine(n, n)).collect();
+    in_time(store.commit(vec![Change::PutMachines(rows)]))
+        .await
+        .unwrap();
     assert_eq!(store.transactions(), before + 1);
     assert_eq!(disk.load().ip_table.len(), 200);
 
     let mut long = machine(1, 0);
     long.name = "x".repeat(MAX_CONTENT_BYTES + 1);
     let replacing = vec![
-        Change::ClearIpTable,
-        Change::PutIp(Box::new(machine(201, 0))),
-        Change::PutIp(Box::new(long)),
+        Change::ClearMachines,
+        Change::PutMachines(vec![machine(201, 0), long]),
     ];
     let refused = in_time(store.commit(replacing))
         .await
@@ -127,12 +128,12 @@ async fn an_import_is_one_transaction_and_one_bad_row_stops_it() {
 async fn leaving_a_network_keeps_the_ip_table_and_replacing_keeps_the_network() {
     let disk = Disk::default();
     let store = disk.store(Pace::default());
-    let machine = |n| Change::PutIp(Box::new(machine(n, n)));
+    let machine = |n| Change::PutMachines(vec![machine(n, n)]);
     let first = vec![machine(1), count(2, 1), Change::ForgetNetwork, machine(2)];
     in_time(store.commit(first)).await.unwrap();
     assert_eq!(disk.load().ip_table.len(), 2);
     assert_eq!(disk.load().counts, []);
-    let second = vec![machine(3), count(2, 1), Change::ClearIpTable, machine(4)];
+    let second = vec![machine(3), count(2, 1), Change::ClearMachines, machine(4)];
     in_time(store.commit(second)).await.unwrap();
     in_time(store.close()).await.unwrap();
     let loaded = disk.load();

@@ -51,14 +51,14 @@ fn examples() -> Vec<(&'static str, Change)> {
         ),
         (
             "a machine known by name only",
-            Change::PutIp(Box::new(Row::new(
+            Change::PutMachines(vec![Row::new(
                 "localhost:8088".parse().unwrap(),
                 Source::Own,
-            ))),
+            )]),
         ),
         (
             "a machine with all fields",
-            Change::PutIp(Box::new(ip_table::full())),
+            Change::PutMachines(vec![ip_table::full()]),
         ),
     ]
 }
@@ -124,7 +124,7 @@ fn the_vectors_read_as_what_they_say() {
                 let (id, spec) = read_role(&key, &value).unwrap();
                 Change::Role { id, spec }
             }
-            "ip_table" => Change::PutIp(Box::new(read_ip(&key, &value).unwrap())),
+            "ip_table" => Change::PutMachines(vec![read_ip(&key, &value).unwrap()]),
             _ => {
                 assert!(read_number(&value).is_ok());
                 continue;
