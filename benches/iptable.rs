@@ -4,6 +4,7 @@
 //! one transaction, into a table that is empty and into one that is full. Memory is the peak of
 //! this process's resident set, with the daemon's allocator, the file's text included.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -45,11 +46,11 @@ fn main() -> Result<()> {
         "peak_rss_mb": peak_mb,
         "peak_rss_before_mb": before_mb,
     });
-    if json {
-        println!("{report}");
-    } else {
-        println!("{report:#}");
-    }
+    let text = match json {
+        true => report.to_string(),
+        false => format!("{report:#}"),
+    };
+    writeln!(std::io::stdout(), "{text}")?;
     Ok(())
 }
 

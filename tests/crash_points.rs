@@ -129,7 +129,7 @@ impl<'a> Check<'a> {
         }];
         steps.extend(session.close());
         let ops = disk.ops();
-        let rows = [("boot".to_owned(), boot), ("schema".to_owned(), 1)];
+        let rows = [("boot".to_owned(), boot), ("schema".to_owned(), 3)];
         let meta = meta(&disk);
         if meta != BTreeMap::from(rows) {
             return Err(format!("meta holds {meta:?}, the boot is {boot}"));
@@ -165,7 +165,7 @@ fn difference(possible: &[Step], found: &Held) -> String {
     };
     format!(
         "found none of {} states: boot {} of {}..={}, lost entries {:?}, foreign entries {:?}, \
-         counts {:?}, {} peers, knocks {:?}, roles {:?}",
+         counts {:?}, {} peers, knocks {:?}, roles {:?}, {} machines",
         possible.len(),
         found.boot,
         first.boot,
@@ -176,6 +176,7 @@ fn difference(possible: &[Step], found: &Held) -> String {
         found.peers.len(),
         found.knocks,
         found.roles.keys(),
+        found.machines.len(),
     )
 }
 

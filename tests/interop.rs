@@ -1,4 +1,5 @@
 //! Other implementations agree: the scripts in `tests/interop/` share no code with this crate.
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -84,7 +84,7 @@ fn brain(n: u8, boot: u64, peers: Vec<KnownPeer>, entries: Vec<Entry>) -> Brain 
         crypto_interval: 9_000,
         timing: Timing::default(),
     };
-    Brain::new(at(Duration::ZERO), setup, peers, entries)
+    Brain::new(at(Duration::ZERO), setup, peers, vec![], entries)
 }
 
 fn at(mono: Duration) -> Now {

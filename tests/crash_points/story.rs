@@ -7,7 +7,9 @@ use futures_util::future::join_all;
 use redb::{AccessGuard, Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::runtime::Runtime;
 use warren::mesh::entry::{Class, Draft, Entry, NetworkId, Slot};
+use warren::mesh::floor::Floor;
 use warren::mesh::id::{Identity, NodeId};
+use warren::mesh::ip_table::{Place, Row, Source};
 use warren::mesh::members::KnownPeer;
 use warren::mesh::name::Bucket;
 use warren::store::{Change, Loaded, Store};
@@ -28,6 +30,8 @@ pub(crate) struct Held {
     pub(crate) counts: BTreeMap<(Bucket, NodeId), u64>,
     pub(crate) knocks: BTreeSet<(u64, [u8; 12])>,
     pub(crate) roles: BTreeMap<u64, Vec<u8>>,
+    pub(crate) floors: BTreeMap<NodeId, Floor>,
+    pub(crate) machines: BTreeMap<Place, Row>,
 }
 
 impl Held {
@@ -35,6 +39,7 @@ impl Held {
     pub(crate) fn of(loaded: Loaded) -> Self {
         let slot = |entry: Entry| (entry.slot.clone(), entry);
         let count = |(bucket, node, count)| ((bucket, node), count);
+        let machine = |row: Row| (row.place.clone(), row);
         Self {
             boot: loaded.boot,
             ledger: loaded.ledger.into_iter().map(slot).collect(),
@@ -42,6 +47,8 @@ impl Held {
             counts: loaded.counts.into_iter().map(count).collect(),
             knocks: loaded.knocks.into_iter().collect(),
             roles: loaded.roles.into_iter().collect(),
+            floors: loaded.floors.into_iter().map(|f| (f.author, f)).collect(),
+            machines: loaded.ip_table.into_iter().map(machine).collect(),
         }
     }
 
@@ -49,6 +56,13 @@ impl Held {
         match change.clone() {
             Change::PutEntry(entry) => drop(self.ledger.insert(entry.slot.clone(), entry)),
             Change::DropEntry(slot) => drop(self.ledger.remove(&slot)),
+            Change::PutFloor(floor) => {
+                self.ledger.retain(|slot, entry| {
+                    slot.author != floor.author || entry.version >= floor.floor
+                });
+                self.floors.insert(floor.author, floor);
+            }
+            Change::DropFloor(author) => drop(self.floors.remove(&author)),
             Change::Peer(peer) => drop(self.peers.insert(peer.id, peer)),
             Change::ForgetPeer(id) => drop(self.peers.remove(&id)),
             Change::Count { bucket, node, add } => {
@@ -58,10 +72,18 @@ impl Held {
             Change::ForgetKnocksBefore(end) => self.knocks.retain(|(epoch, _)| *epoch >= end),
             Change::Role { id, spec } => drop(self.roles.insert(id, spec)),
             Change::ForgetRole(id) => drop(self.roles.remove(&id)),
+            Change::PutMachines(rows) => {
+                let rows = rows.into_iter().map(|row| (row.place.clone(), row));
+                self.machines.extend(rows);
+            }
+            Change::RemoveMachine(place) => drop(self.machines.remove(&place)),
+            Change::ClearMachines => self.machines.clear(),
             Change::ForgetNetwork => {
                 let boot = self.boot;
+                let machines = std::mem::take(&mut self.machines);
                 *self = Self {
                     boot,
+                    machines,
                     ..Self::default()
                 };
             }
@@ -226,6 +248,7 @@ fn first_life(store: &mut Session<'_>) {
         vec![knock(7, 2), knock(8, 3), role(1)],
         vec![put(4, "c", 4, 50), role(2), Change::Peer(peer(4))],
     ]);
+    store.commit(vec![vec![Change::PutMachines(machines(40, "first"))]]);
     store.later(vec![count(2, 5)]);
 }
 
@@ -241,7 +264,22 @@ fn second_life(store: &mut Session<'_>) {
         vec![Change::ForgetKnocksBefore(8), Change::ForgetRole(1)],
         vec![Change::ForgetPeer(peer(3).id), knock(9, 4), count(3, 2)],
     ]);
+    store.commit(vec![vec![
+        Change::ClearMachines,
+        Change::PutMachines(machines(60, "second")),
+    ]]);
     store.later(vec![count(2, 1)]);
+}
+
+/// The machines of one import of an IP table.
+fn machines(count: u8, name: &str) -> Vec<Row> {
+    let machine = |n| {
+        let place = format!("192.0.2.{n}").parse().unwrap();
+        let mut row = Row::new(place, Source::Imported);
+        row.name = name.to_owned();
+        row
+    };
+    (0..count).map(machine).collect()
 }
 
 /// What redb itself makes: a database before the first migration.
