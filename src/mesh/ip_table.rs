@@ -1,6 +1,9 @@
 //! What a node knows of machines that are reached by address: the rows of the IP table. They
 //! come from P2PRC's files, from the user, and from other nodes, and serve to find and to choose
 //! machines; a row proves nothing about who answers there.
+//!
+//! What can be serialised here is stored as it is, by position: another layout is another version
+//! of the row in `schema/tables.md`.
 
 use std::fmt;
 

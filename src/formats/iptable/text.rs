@@ -63,11 +63,16 @@ pub(super) fn offset_in(text: &str, part: &str) -> usize {
     part.as_ptr().addr().saturating_sub(text.as_ptr().addr())
 }
 
+/// Longest message of serde_json that is repeated, in characters: it may hold a whole text of the
+/// document, escaped.
+const MAX_SAID_CHARS: usize = 160;
+
 /// What serde_json says, without its own words for the place.
 pub(super) fn without_place(error: &serde_json::Error) -> String {
     let said = error.to_string();
     let cut = said.rfind(" at line ").unwrap_or(said.len());
-    said.get(..cut).unwrap_or(&said).to_owned()
+    let said = said.get(..cut).unwrap_or(&said);
+    said.chars().take(MAX_SAID_CHARS).collect()
 }
 
 /// An excerpt for people: one line, short, without control characters.

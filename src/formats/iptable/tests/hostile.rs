@@ -163,6 +163,13 @@ fn reports_are_bounded_and_count_everything() {
 }
 
 #[test]
+fn a_long_text_in_the_wrong_place_is_not_repeated() {
+    let text = format!(r#"{{"ip_address":"\u001b{}"}}"#, "x".repeat(1_000_000));
+    let said = error(&text, STRICT).to_string();
+    assert!(said.len() < 300 && !said.contains('\u{1b}'), "{said}");
+}
+
+#[test]
 fn nothing_of_the_document_that_moves_a_cursor_is_said() {
     for json in [
         "{\"ipv4\":\"\u{9b}31m\"}",
