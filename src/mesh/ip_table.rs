@@ -334,7 +334,7 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// All texts, in the order of [`Carried::into_texts`].
+    /// All texts, in the order of the fields.
     pub fn texts(&self) -> [&str; 6] {
         [
             &self.machine_username,
