@@ -1,5 +1,6 @@
 //! Documents of other systems, and the notations they share. Pure: text in, values out, and back.
 
+pub mod iptable;
 pub mod localai;
 pub mod localai_p2p;
 pub mod timestamp;
