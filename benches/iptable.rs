@@ -76,7 +76,9 @@ async fn import(file: &std::path::Path, store: &Store) -> Result<Duration> {
     let document = read(&text, Options::default())?;
     drop(text);
     store
-        .commit(vec![Change::PutMachines(document.rows)])
+        .commit(vec![Change::PutMachines(
+            document.rows.into_iter().map(Into::into).collect(),
+        )])
         .await?;
     Ok(started.elapsed())
 }

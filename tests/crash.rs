@@ -40,7 +40,7 @@ fn import(name: &str) -> Vec<Change> {
         let place = format!("192.0.2.{n}").parse().unwrap();
         let mut row = Row::new(place, Source::Imported);
         row.name = name.to_owned();
-        row
+        row.into()
     };
     let rows = (0..MACHINES).map(machine).collect();
     vec![Change::ClearMachines, Change::PutMachines(rows)]

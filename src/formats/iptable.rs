@@ -31,7 +31,7 @@ mod write;
 
 pub use fault::{Fault, IpTableError, MAX_REPORTED, Position, Problem, Report};
 pub use variant::{Unit, Variant};
-pub use write::{Profile, write};
+pub use write::{Profile, ProfileError, write};
 
 use fields::{Outcome, Pending};
 use text::{Locator, Repaired};

@@ -3,4 +3,5 @@
 pub mod iptable;
 pub mod localai;
 pub mod localai_p2p;
+pub mod p2prc_config;
 pub mod timestamp;

@@ -12,8 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::id::NodeId;
 
 mod host;
+mod order;
+pub mod shared;
+mod table;
 
 pub use host::{Host, HostError, Place, parse_port};
+pub use order::{Sort, SortError};
+pub use table::{Edits, Merged, Probe, Recorded, Refused, Round, Table, Told};
 
 /// Most rows of a table.
 pub const MAX_ROWS: usize = 200_000;
@@ -25,6 +30,8 @@ pub const MAX_KEY_BYTES: usize = 256;
 pub const MAX_CONTENT_BYTES: usize = 60 * 1024;
 /// Most unknown fields kept of one row.
 pub const MAX_KEPT: usize = 64;
+/// From so many misses in a row on, a machine counts as unreachable.
+pub const MISSES_UNREACHABLE: u32 = 3;
 /// The port of a machine that names none (P2PRC's `ServerPort`).
 pub const DEFAULT_PORT: u16 = 8088;
 
@@ -43,6 +50,10 @@ pub struct Row {
     pub stated: Figures,
     /// What this node measured itself.
     pub measured: Option<Measured>,
+    /// Tries that failed since it last answered.
+    pub misses: Misses,
+    /// The user removed it; kept only so that what another node tells does not bring it back.
+    pub hidden: bool,
     /// What the machine is.
     pub flags: Flags,
     /// What is only kept for those who gave it.
@@ -59,9 +70,27 @@ impl Row {
             source,
             stated: Figures::default(),
             measured: None,
+            misses: Misses::default(),
+            hidden: false,
             flags: Flags::default(),
             carried: Carried::default(),
         }
+    }
+
+    /// Whether it answered when it was last asked.
+    pub fn state(&self) -> State {
+        match self.misses.count {
+            0 if self.measured.is_none() => State::Unknown,
+            0 => State::Reachable,
+            1..MISSES_UNREACHABLE => State::Suspect,
+            _ => State::Unreachable,
+        }
+    }
+
+    /// Its addresses with its port, the key of the row first.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let port = self.place.port();
+        self.hosts().map(move |host| Place::new(host.clone(), port))
     }
 
     /// Its addresses, the one of its key first.
@@ -292,6 +321,29 @@ pub struct Measured {
     pub download: Option<Speed>,
     /// To there.
     pub upload: Option<Speed>,
+}
+
+/// Tries to reach a machine that failed, one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Misses {
+    /// How many.
+    pub count: u32,
+    /// When the last was, in milliseconds since the Unix epoch; 0 without any.
+    pub last_ms: u64,
+}
+
+/// Whether a machine answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It answered the last time.
+    Reachable,
+    /// It did not, once or twice.
+    Suspect,
+    /// It did not, [`MISSES_UNREACHABLE`] times or more.
+    Unreachable,
+    /// It was never asked.
+    Unknown,
 }
 
 /// How a figure was measured. Stored by number: append only.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use super::tables::{RowChange, RowError, RowKey, Table, content, decode, encode};
 use crate::mesh::ip_table::{
-    Carried, Figures, Flags, Host, MAX_CONTENT_BYTES, MAX_KEPT, Measured, Place, Row, Source,
+    Carried, Figures, Flags, Host, MAX_CONTENT_BYTES, MAX_KEPT, Measured, Misses, Place, Row,
+    Source,
 };
 
 /// What a host in a key is.
@@ -30,6 +31,8 @@ struct IpRow<'a> {
     flags: Flags,
     #[serde(borrow)]
     carried: CarriedRow<'a>,
+    misses: Misses,
+    hidden: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,6 +77,8 @@ pub(super) fn put_ip(row: &Row) -> Result<(RowKey, RowChange), StoreError> {
                 .map(|(key, json)| (key.as_str(), json.as_str()))
                 .collect(),
         },
+        misses: row.misses,
+        hidden: row.hidden,
     };
     Ok((ip_key(&row.place), RowChange::Put(encode(&value)?)))
 }
@@ -117,6 +122,8 @@ pub(super) fn read_ip(key: &[u8], value: &[u8]) -> Result<Row, RowError> {
         source: row.source,
         stated: row.stated,
         measured: row.measured,
+        misses: row.misses,
+        hidden: row.hidden,
         flags: row.flags,
         carried: Carried {
             machine_username: carried.machine_username.to_owned(),

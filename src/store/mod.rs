@@ -123,7 +123,7 @@ pub enum Change {
     /// Forgets a role.
     ForgetRole(u64),
     /// Sets rows of the IP table. Many at once take less memory than as many changes.
-    PutMachines(Vec<Row>),
+    PutMachines(Vec<Arc<Row>>),
     /// Removes a row of the IP table because the user asked for it.
     RemoveMachine(Place),
     /// Removes all rows of the IP table.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use redb::{AccessGuard, Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -71,7 +72,7 @@ impl Held {
             Change::Role { id, spec } => drop(self.roles.insert(id, spec)),
             Change::ForgetRole(id) => drop(self.roles.remove(&id)),
             Change::PutMachines(rows) => {
-                let rows = rows.into_iter().map(|row| (row.place.clone(), row));
+                let rows = rows.iter().map(|row| (row.place.clone(), Row::clone(row)));
                 self.machines.extend(rows);
             }
             Change::RemoveMachine(place) => drop(self.machines.remove(&place)),
@@ -373,12 +374,12 @@ pub(crate) fn before_floors(runtime: &Runtime) -> (Vec<u8>, Held) {
 }
 
 /// The machines of one import of an IP table.
-fn machines(count: u8, name: &str) -> Vec<Row> {
+fn machines(count: u8, name: &str) -> Vec<Arc<Row>> {
     let machine = |n| {
         let place = format!("192.0.2.{n}").parse().unwrap();
         let mut row = Row::new(place, Source::Imported);
         row.name = name.to_owned();
-        row
+        row.into()
     };
     (0..count).map(machine).collect()
 }

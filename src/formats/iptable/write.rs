@@ -1,13 +1,18 @@
 //! Tables out: the same rows always give the same bytes.
 
 use std::borrow::Borrow;
+use std::fmt;
 use std::io::{self, Write};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use super::text::quoted;
 use crate::mesh::ip_table::{Host, Latency, Row};
 
 /// For whom a table is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// P2PRC since 2026-01: all fields, booleans, latencies in whole nanoseconds.
     #[default]
@@ -17,6 +22,33 @@ pub enum Profile {
     /// P2PRC's documents: the first address, the figures in quotes and milliseconds, `port no`.
     /// Has no place for anything else but unknown fields.
     Documented,
+}
+
+/// Not the name of a [`Profile`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is one of current, legacy, documented")]
+pub struct ProfileError;
+
+impl FromStr for Profile {
+    type Err = ProfileError;
+    fn from_str(text: &str) -> Result<Self, ProfileError> {
+        match text {
+            "current" => Ok(Self::Current),
+            "legacy" => Ok(Self::Legacy),
+            "documented" => Ok(Self::Documented),
+            _ => Err(ProfileError),
+        }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Current => "current",
+            Self::Legacy => "legacy",
+            Self::Documented => "documented",
+        })
+    }
 }
 
 /// Writes `rows` in their order. An unknown latency is written as [`Latency::UNKNOWN_NS`], which

@@ -226,7 +226,7 @@ fn change() -> impl Strategy<Value = Change> {
         (0u64..3).prop_map(Change::ForgetRole),
         (1u8..3).prop_map(|n| Change::Peer(peer(n))),
         (1u8..3).prop_map(|n| Change::ForgetPeer(node(n))),
-        (1u8..4, any::<u8>()).prop_map(|(n, v)| Change::PutMachines(vec![machine(n, v)])),
+        (1u8..4, any::<u8>()).prop_map(|(n, v)| Change::PutMachines(vec![machine(n, v).into()])),
         (1u8..4).prop_map(|n| Change::RemoveMachine(machine(n, 0).place)),
         Just(Change::ClearMachines),
         Just(Change::ForgetNetwork),

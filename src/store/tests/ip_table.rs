@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mesh::ip_table::{
-    Carried, Figures, Flags, Latency, MAX_CONTENT_BYTES, Measured, Method, Speed,
+    Carried, Figures, Flags, Latency, MAX_CONTENT_BYTES, Measured, Method, Misses, Speed,
 };
 use crate::store::ip_table::{put_ip, read_ip};
 use crate::store::tables::{RowChange, Table};
@@ -28,6 +28,11 @@ pub(super) fn full() -> Row {
         download: None,
         upload: Speed::from_mbps(50.0),
     });
+    row.misses = Misses {
+        count: 2,
+        last_ms: 1_700_000_000_001,
+    };
+    row.hidden = true;
     row.flags = Flags {
         nat: true,
         proxy_server: false,
@@ -99,7 +104,7 @@ async fn an_import_is_one_transaction_and_one_bad_row_stops_it() {
     let disk = Disk::default();
     let store = disk.store(Pace::default());
     let before = store.transactions();
-    let rows = (1..=200).map(|n| machine(n, n)).collect();
+    let rows = (1..=200).map(|n| machine(n, n).into()).collect();
     in_time(store.commit(vec![Change::PutMachines(rows)]))
         .await
         .unwrap();
@@ -110,7 +115,7 @@ async fn an_import_is_one_transaction_and_one_bad_row_stops_it() {
     long.name = "x".repeat(MAX_CONTENT_BYTES + 1);
     let replacing = vec![
         Change::ClearMachines,
-        Change::PutMachines(vec![machine(201, 0), long]),
+        Change::PutMachines(vec![machine(201, 0).into(), long.into()]),
     ];
     let refused = in_time(store.commit(replacing))
         .await
@@ -128,7 +133,7 @@ async fn an_import_is_one_transaction_and_one_bad_row_stops_it() {
 async fn leaving_a_network_keeps_the_ip_table_and_replacing_keeps_the_network() {
     let disk = Disk::default();
     let store = disk.store(Pace::default());
-    let machine = |n| Change::PutMachines(vec![machine(n, n)]);
+    let machine = |n| Change::PutMachines(vec![machine(n, n).into()]);
     let first = vec![machine(1), count(2, 1), Change::ForgetNetwork, machine(2)];
     in_time(store.commit(first)).await.unwrap();
     assert_eq!(disk.load().ip_table.len(), 2);

@@ -51,14 +51,14 @@ fn examples() -> Vec<(&'static str, Change)> {
         ),
         (
             "a machine known by name only",
-            Change::PutMachines(vec![Row::new(
+            Change::PutMachines(vec![Arc::new(Row::new(
                 "localhost:8088".parse().unwrap(),
                 Source::Own,
-            )]),
+            ))]),
         ),
         (
             "a machine with all fields",
-            Change::PutMachines(vec![ip_table::full()]),
+            Change::PutMachines(vec![ip_table::full().into()]),
         ),
     ]
 }
@@ -124,7 +124,7 @@ fn the_vectors_read_as_what_they_say() {
                 let (id, spec) = read_role(&key, &value).unwrap();
                 Change::Role { id, spec }
             }
-            "ip_table" => Change::PutMachines(vec![read_ip(&key, &value).unwrap()]),
+            "ip_table" => Change::PutMachines(vec![read_ip(&key, &value).unwrap().into()]),
             _ => {
                 assert!(read_number(&value).is_ok());
                 continue;

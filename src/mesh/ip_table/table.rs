@@ -1,0 +1,562 @@
+//! The rows together: what a change does to them, and what is shown of them.
+//!
+//! Two kinds of knowledge are kept apart. *Kept* rows are this node's: what its user gave, itself,
+//! and what it measured. *Told* rows are what other nodes say in the ledger; they are read from
+//! there and never copied, so what is shown of them is a function of the ledger, in whatever order
+//! its entries came. A told row fills what a kept one leaves open, and replaces nothing.
+//!
+//! Changes are values: [`Table::import`] and its like say what is to be stored, and
+//! [`Table::apply`] takes it over when it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{MAX_KEPT, MAX_ROWS, Measured, Misses, Place, Row, Source, State};
+use crate::mesh::id::NodeId;
+
+/// Most rows that one node tells the others of. The ledger of a network is bounded, and an IP
+/// table must not fill it.
+const MAX_SHARED: usize = 64;
+
+/// The rows of one node, with what others tell.
+#[derive(Debug, Default)]
+pub struct Table {
+    kept: BTreeMap<Place, Arc<Row>>,
+    /// Second addresses of kept rows, and whose they are.
+    second: BTreeMap<Place, Place>,
+    told: BTreeMap<Place, Told>,
+}
+
+/// What another node says of a machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// The machine; its source is [`Source::Learnt`] from the author.
+    pub row: Arc<Row>,
+    /// Whether the author speaks of itself.
+    pub own: bool,
+}
+
+impl Told {
+    /// Of several authors, a machine that speaks of itself, then the least id.
+    fn rank(&self) -> (bool, Option<NodeId>) {
+        (!self.own, author(&self.row))
+    }
+}
+
+/// What is to be stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Edits {
+    /// Rows to set.
+    pub put: Vec<Arc<Row>>,
+    /// Rows to remove, before that.
+    pub remove: Vec<Place>,
+}
+
+impl Edits {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// Why rows were not taken. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// They would be more than [`MAX_ROWS`].
+    #[error("the table would have {rows} rows, at most {MAX_ROWS} are kept")]
+    Full {
+        /// How many.
+        rows: usize,
+    },
+    /// Replacing everything with nothing is how P2PRC loses its table.
+    #[error("there are no rows to replace the table with")]
+    Empty,
+}
+
+/// What an import does, in rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// Machines that were not known.
+    pub added: usize,
+    /// Machines of which something is new.
+    pub changed: usize,
+    /// Machines of which everything was known.
+    pub unchanged: usize,
+    /// Rows that are replaced: removed without a successor.
+    pub removed: usize,
+    /// Rows about this node, which are not taken.
+    pub own: usize,
+}
+
+/// How a try to reach a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Probe {
+    /// It answered. Figures that were not measured this time stay as they were.
+    Answered(Measured),
+    /// It did not.
+    Missed,
+}
+
+/// Tries that belong together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Round {
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Whether this machine is known to have a network, for example because links are up. Without
+    /// that, and without one answer in the round, its own outage is the likelier cause, and no
+    /// miss is counted.
+    pub online: bool,
+    /// What happened.
+    pub results: Vec<(Place, Probe)>,
+}
+
+/// What became of a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Machines that answered.
+    pub answered: usize,
+    /// Misses counted.
+    pub missed: usize,
+    /// Misses not counted: this machine itself was offline.
+    pub excused: usize,
+    /// Results about machines that are in the table no more.
+    pub gone: usize,
+}
+
+impl Table {
+    /// A table of these kept rows.
+    pub fn new(rows: Vec<Row>) -> Self {
+        let mut table = Self::default();
+        for row in rows {
+            table.put(row.into());
+        }
+        table
+    }
+
+    /// Replaces what others tell. The order does not matter.
+    pub fn set_told(&mut self, told: impl IntoIterator<Item = Told>) {
+        self.told.clear();
+        for told in told {
+            let known = self.told.get(&told.row.place);
+            if known.is_none_or(|known| told.rank() < known.rank()) {
+                self.told.insert(told.row.place.clone(), told);
+            }
+        }
+    }
+
+    /// Every machine, by place.
+    pub fn list(&self) -> Vec<Arc<Row>> {
+        let mut all: Vec<_> = self.kept.values().filter_map(|r| self.shown(r)).collect();
+        let told = self.told.values().map(|told| &told.row);
+        all.extend(told.filter(|row| self.kept_of(row).is_none()).cloned());
+        all.sort_by(|a, b| a.place.cmp(&b.place));
+        all
+    }
+
+    /// The machine at `place`, by any of its addresses.
+    pub fn get(&self, place: &Place) -> Option<Arc<Row>> {
+        match self.kept_at(place) {
+            Some(row) => self.shown(row),
+            None => self.told.get(place).map(|told| Arc::clone(&told.row)),
+        }
+    }
+
+    /// This node's own row.
+    pub fn own(&self) -> Option<&Arc<Row>> {
+        self.kept.values().find(|row| row.source == Source::Own)
+    }
+
+    /// Takes `rows` in as `source`. What they say of a machine goes before what was known, what
+    /// they leave open stays; with `replace` nothing stays but measurements, and rows of the user
+    /// that are not among them go. The row of this node is never touched, and what the user
+    /// configured stays configured.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn import(
+        &self,
+        rows: Vec<Row>,
+        source: Source,
+        replace: bool,
+    ) -> Result<(Edits, Merged), Refused> {
+        if replace && rows.is_empty() {
+            return Err(Refused::Empty);
+        }
+        let mut import = Import {
+            table: self,
+            put: BTreeMap::new(),
+            second: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            merged: Merged::default(),
+        };
+        let mut touched = BTreeSet::new();
+        for row in rows {
+            touched.insert(import.take(row, source, replace));
+        }
+        if replace {
+            let users = self.kept.values().filter(|row| is_users(row));
+            let gone = users.filter(|row| !touched.contains(&row.place));
+            for row in gone {
+                import.merged.removed += 1;
+                import.gone.insert(row.place.clone());
+            }
+        }
+        let gone = import.gone.iter().filter(|at| self.kept.contains_key(at));
+        let new = import.put.keys().filter(|at| !self.kept.contains_key(at));
+        let rows = self.kept.len() - gone.count() + new.count();
+        if rows > MAX_ROWS {
+            return Err(Refused::Full { rows });
+        }
+        let edits = Edits {
+            put: import.put.into_values().collect(),
+            remove: import.gone.into_iter().collect(),
+        };
+        Ok((edits, import.merged))
+    }
+
+    /// Removes the machine at `place`, whoever told of it; `None` if there is none.
+    pub fn remove(&self, place: &Place) -> Option<Edits> {
+        let row = self.get(place)?;
+        let mut edits = Edits::default();
+        self.remove_row(&row, &mut edits);
+        Some(edits)
+    }
+
+    /// Removes machines that are unreachable: those others told of, and with `all` those of the
+    /// user, too. Says which.
+    pub fn prune(&self, all: bool) -> (Edits, Vec<Arc<Row>>) {
+        let mut gone = self.list();
+        gone.retain(|row| {
+            let may_go = row.source.may_expire() || (all && row.source != Source::Own);
+            may_go && row.state() == State::Unreachable
+        });
+        let mut edits = Edits::default();
+        for row in &gone {
+            self.remove_row(row, &mut edits);
+        }
+        (edits, gone)
+    }
+
+    /// Says something of this node itself, for all to see. Without a row of its own yet, `new` is
+    /// it; `None` without either.
+    pub fn annotate(&self, text: String, new: Option<Row>) -> Option<Edits> {
+        let mut edits = Edits::default();
+        let mut row = match (self.own(), new) {
+            (Some(own), _) => Row::clone(own),
+            (None, new) => {
+                let mut row = new?;
+                row.source = Source::Own;
+                if let Some(kept) = self.kept_of(&row) {
+                    edits.remove.push(kept.place.clone());
+                    row.fill(Row::clone(kept));
+                }
+                row
+            }
+        };
+        row.carried.custom_information = text;
+        edits.put.push(row.into());
+        Some(edits)
+    }
+
+    /// Notes what was measured. A row is never removed by it.
+    pub fn record(&self, round: &Round) -> (Edits, Recorded) {
+        let mut recorded = Recorded::default();
+        let is_answer = |(_, probe): &(Place, Probe)| matches!(probe, Probe::Answered(_));
+        let counts = round.online || round.results.iter().any(is_answer);
+        let mut put: BTreeMap<Place, Row> = BTreeMap::new();
+        for (place, probe) in &round.results {
+            let Some(row) = self.to_note(place) else {
+                recorded.gone += 1;
+                continue;
+            };
+            let row = put.entry(row.place.clone()).or_insert(row);
+            match probe {
+                Probe::Answered(new) => {
+                    recorded.answered += 1;
+                    row.measured = Some(together(*new, row.measured));
+                    row.misses = Misses::default();
+                }
+                Probe::Missed if counts => {
+                    recorded.missed += 1;
+                    row.misses = Misses {
+                        count: row.misses.count.saturating_add(1),
+                        last_ms: round.at_ms,
+                    };
+                }
+                Probe::Missed => recorded.excused += 1,
+            }
+        }
+        let mut edits = Edits::default();
+        for row in put.into_values() {
+            if self.kept.get(&row.place).is_none_or(|old| **old != row) {
+                edits.put.push(row.into());
+            }
+        }
+        (edits, recorded)
+    }
+
+    /// What `me` tells the others: itself, then what its user gave. What a node with a lesser id
+    /// tells in the same words is left to that one, so that a table that everybody imported is in
+    /// the ledger once.
+    pub fn shared(&self, me: NodeId) -> Vec<Arc<Row>> {
+        let mut rows: Vec<&Arc<Row>> = self
+            .kept
+            .values()
+            .filter(|r| !r.source.may_expire())
+            .collect();
+        rows.sort_by_key(|row| match row.source {
+            Source::Own => 0,
+            Source::Configured => 1,
+            _ => 2,
+        });
+        let others_do = |row: &Row| {
+            let told = self
+                .told
+                .get(&row.place)
+                .filter(|_| row.source != Source::Own);
+            told.is_some_and(|t| author(&t.row) < Some(me) && says_same(row, &t.row))
+        };
+        let mine = rows.into_iter().filter(|row| !others_do(row));
+        mine.take(MAX_SHARED).cloned().collect()
+    }
+
+    /// Takes over what was stored.
+    pub fn apply(&mut self, edits: Edits) {
+        for place in &edits.remove {
+            self.forget(place);
+        }
+        for row in edits.put {
+            self.put(row);
+        }
+    }
+
+    fn put(&mut self, row: Arc<Row>) {
+        self.forget(&row.place);
+        for place in row.places().skip(1) {
+            self.second.insert(place, row.place.clone());
+        }
+        self.kept.insert(row.place.clone(), row);
+    }
+
+    fn forget(&mut self, place: &Place) {
+        let Some(row) = self.kept.remove(place) else {
+            return;
+        };
+        for second in row.places().skip(1) {
+            if self.second.get(&second) == Some(place) {
+                self.second.remove(&second);
+            }
+        }
+    }
+
+    fn kept_at(&self, place: &Place) -> Option<&Arc<Row>> {
+        let found = self.kept.get(place);
+        found.or_else(|| self.kept.get(self.second.get(place)?))
+    }
+
+    /// The kept row of the same machine.
+    fn kept_of(&self, row: &Row) -> Option<&Arc<Row>> {
+        row.places().find_map(|place| self.kept_at(&place))
+    }
+
+    fn told_of(&self, row: &Row) -> Option<&Told> {
+        row.places().find_map(|place| self.told.get(&place))
+    }
+
+    /// A kept row as it is shown, with what others tell of it.
+    fn shown(&self, row: &Arc<Row>) -> Option<Arc<Row>> {
+        let told = self.told_of(row);
+        match row.source {
+            Source::Own => Some(Arc::clone(row)),
+            Source::Configured | Source::Imported => {
+                let Some(told) = told.filter(|told| told.own) else {
+                    return Some(Arc::clone(row));
+                };
+                let mut filled = Row::clone(row);
+                filled.fill(Row::clone(&told.row));
+                Some(filled.into())
+            }
+            // Only what was measured of it is kept; it lasts as long as somebody tells of it.
+            Source::Learnt(_) => {
+                let told = told?;
+                let hidden = row.hidden && says_same(row, &told.row);
+                (!hidden).then(|| {
+                    let mut shown = Row::clone(&told.row);
+                    shown.measured = row.measured;
+                    shown.misses = row.misses;
+                    shown.into()
+                })
+            }
+        }
+    }
+
+    fn remove_row(&self, row: &Row, edits: &mut Edits) {
+        if let Some(kept) = self.kept_of(row) {
+            edits.remove.push(kept.place.clone());
+        }
+        if let Some(told) = self.told_of(row) {
+            let mut hidden = Row::clone(&told.row);
+            hidden.hidden = true;
+            edits.put.push(hidden.into());
+        }
+    }
+
+    /// A copy of the row in which a measurement of `place` is noted.
+    fn to_note(&self, place: &Place) -> Option<Row> {
+        let kept = self.kept_at(place).filter(|row| !row.source.may_expire());
+        match kept {
+            Some(row) => Some(Row::clone(row)),
+            None => self.get(place).map(|row| Row::clone(&row)),
+        }
+    }
+}
+
+/// An import half way.
+struct Import<'t> {
+    table: &'t Table,
+    put: BTreeMap<Place, Arc<Row>>,
+    /// Second addresses of those, and whose they are.
+    second: BTreeMap<Place, Place>,
+    gone: BTreeSet<Place>,
+    merged: Merged,
+}
+
+impl Import<'_> {
+    /// The row of the same machine, as it is after what was taken so far.
+    fn current(&self, place: &Place) -> Option<&Arc<Row>> {
+        let put = self.put.get(place);
+        let put = put.or_else(|| self.put.get(self.second.get(place)?));
+        put.or_else(|| {
+            let kept = self.table.kept_at(place)?;
+            let is_past = self.put.contains_key(&kept.place) || self.gone.contains(&kept.place);
+            (!is_past).then_some(kept)
+        })
+    }
+
+    fn put(&mut self, row: Row) -> Place {
+        let place = row.place.clone();
+        self.gone.remove(&place);
+        for second in row.places().skip(1) {
+            self.second.insert(second, place.clone());
+        }
+        self.put.insert(place.clone(), row.into());
+        place
+    }
+
+    /// Takes one row in; returns the place of the row that it became.
+    fn take(&mut self, new: Row, source: Source, replace: bool) -> Place {
+        let old = new.places().find_map(|place| self.current(&place)).cloned();
+        let Some(old) = old else {
+            self.merged.added += 1;
+            return self.put(Row { source, ..new });
+        };
+        if old.source == Source::Own {
+            self.merged.own += 1;
+            return old.place.clone();
+        }
+        let row = united(new, &old, source, replace, |place| {
+            self.current(place)
+                .is_some_and(|other| other.place != old.place)
+        });
+        match () {
+            () if row == *old => self.merged.unchanged += 1,
+            () if old.source.may_expire() => self.merged.added += 1,
+            () => self.merged.changed += 1,
+        }
+        if row == *old {
+            return old.place.clone();
+        }
+        for place in old.places() {
+            if self.second.get(&place) == Some(&old.place) {
+                self.second.remove(&place);
+            }
+        }
+        if row.place != old.place {
+            self.put.remove(&old.place);
+            if self.table.kept.contains_key(&old.place) {
+                self.gone.insert(old.place.clone());
+            }
+        }
+        self.put(row)
+    }
+}
+
+/// What `new` says of the machine of `old`, and what it leaves open from there. An address that
+/// is `taken` by another row stays with that.
+fn united(
+    new: Row,
+    old: &Row,
+    source: Source,
+    replace: bool,
+    taken: impl Fn(&Place) -> bool,
+) -> Row {
+    let places: Vec<Place> = new.places().collect();
+    let mut row = Row {
+        source: match old.source {
+            Source::Configured if !replace => Source::Configured,
+            _ => source,
+        },
+        // What was only ever typed in says nothing of flags.
+        flags: match source {
+            Source::Configured if !replace => old.flags,
+            _ => new.flags,
+        },
+        ..new
+    };
+    row.place = old.place.clone();
+    row.other = if replace { None } else { old.other.clone() };
+    let news = places
+        .into_iter()
+        .find(|place| !old.places().any(|known| known == *place) || replace && *place != old.place);
+    if let Some(place) = news.filter(|place| row.other.is_none() && !taken(place)) {
+        row.add_host(place.host().clone());
+    }
+    row.measured = old.measured;
+    row.misses = old.misses;
+    if replace || old.source.may_expire() {
+        return row;
+    }
+    let known = &row.carried.kept;
+    let more = old.carried.kept.iter();
+    let more = more.filter(|(key, _)| known.iter().all(|(own, _)| own != key));
+    let more: Vec<_> = more
+        .take(MAX_KEPT.saturating_sub(known.len()))
+        .cloned()
+        .collect();
+    row.carried.kept.extend(more);
+    row.fill(old.clone());
+    row
+}
+
+/// A measurement with the figures of an earlier one where it has none.
+fn together(new: Measured, old: Option<Measured>) -> Measured {
+    let Some(old) = old else { return new };
+    Measured {
+        least: new.least.or(old.least),
+        median: new.median.or(old.median),
+        download: new.download.or(old.download),
+        upload: new.upload.or(old.upload),
+        ..new
+    }
+}
+
+fn is_users(row: &Row) -> bool {
+    matches!(row.source, Source::Configured | Source::Imported)
+}
+
+fn author(row: &Row) -> Option<NodeId> {
+    match row.source {
+        Source::Learnt(node) => Some(node),
+        _ => None,
+    }
+}
+
+/// Whether two rows say the same of a machine, as far as one node tells another.
+fn says_same(a: &Row, b: &Row) -> bool {
+    let texts = a.carried.texts() == b.carried.texts();
+    texts && a.place == b.place && a.other == b.other && a.name == b.name && a.flags == b.flags
+}
+
+#[cfg(test)]
+mod tests;
