@@ -1,16 +1,19 @@
 //! `cargo bench --bench iptable [-- --json]`
 //!
-//! An import of 100,000 machines in P2PRC's current form, as a file: read, checked, and stored in
-//! one transaction, into a table that is empty and into one that is full. Memory is the peak of
+//! 100,000 machines in P2PRC's current form: imported from a file into a table that is empty and
+//! into one that has them all, written again, and listed as JSON. Each is what the command does,
+//! in one process: read, checked, decided and stored in one transaction. Memory is the peak of
 //! this process's resident set, with the daemon's allocator, the file's text included.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use warren::formats::iptable::{Options, Profile, read, write};
-use warren::mesh::ip_table::{DEFAULT_PORT, Host, Latency, Place, Row, Source};
-use warren::store::{Change, Store};
+use warren::IpTable;
+use warren::api::ImportOptions;
+use warren::api::shapes::write_machines;
+use warren::formats::iptable::{Profile, write};
+use warren::mesh::ip_table::{DEFAULT_PORT, Host, Latency, Place, Row, Sort, Source};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,15 +29,22 @@ fn main() -> Result<()> {
     make(&file)?;
     let before_mb = peak_mb()?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let (store, _) = Store::open(&dir.path().join("data"), 1)?;
-    let first = runtime.block_on(import(&file, &store))?;
-    let second = runtime.block_on(import(&file, &store))?;
-    let peak_mb = peak_mb()?;
-    runtime.block_on(store.close())?;
+    let data = dir.path().join("data");
+    let table = IpTable::open(&data, 1)?;
+    let first = runtime.block_on(import(&file, &table))?;
+    let second = runtime.block_on(import(&file, &table))?;
+    let peak_import_mb = peak_mb()?;
+    let export = export(&table, &dir.path().join("again.json"))?;
+    if std::fs::read(dir.path().join("again.json"))? != std::fs::read(&file)? {
+        return Err("what was exported is not what was imported".into());
+    }
+    let list = list(&table)?;
+    runtime.block_on(table.close())?;
+    drop(table);
     let started = Instant::now();
-    let (_store, loaded) = Store::open(&dir.path().join("data"), 1)?;
+    let table = IpTable::open(&data, 1)?;
     let open = started.elapsed();
-    if loaded.ip_table.len() != MACHINES as usize {
+    if table.rows().len() != MACHINES as usize {
         return Err("not every machine was stored".into());
     }
     let report = json!({
@@ -42,8 +52,10 @@ fn main() -> Result<()> {
         "file_mb": std::fs::metadata(&file)?.len() / 1_000_000,
         "import_s": first.as_secs_f64(),
         "import_again_s": second.as_secs_f64(),
+        "export_s": export.as_secs_f64(),
+        "list_json_s": list.as_secs_f64(),
         "open_s": open.as_secs_f64(),
-        "peak_rss_mb": peak_mb,
+        "peak_rss_mb": peak_import_mb,
         "peak_rss_before_mb": before_mb,
     });
     let text = match json {
@@ -70,16 +82,26 @@ fn make(file: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
-async fn import(file: &std::path::Path, store: &Store) -> Result<Duration> {
+async fn import(file: &std::path::Path, table: &IpTable) -> Result<Duration> {
     let started = Instant::now();
     let text = std::fs::read(file)?;
-    let document = read(&text, Options::default())?;
-    drop(text);
-    store
-        .commit(vec![Change::PutMachines(
-            document.rows.into_iter().map(Into::into).collect(),
-        )])
-        .await?;
+    table.import(text, ImportOptions::default()).await?;
+    Ok(started.elapsed())
+}
+
+fn export(table: &IpTable, file: &std::path::Path) -> Result<Duration> {
+    let started = Instant::now();
+    let mut out = BufWriter::new(std::fs::File::create(file)?);
+    write(&mut out, table.rows(), Profile::Current)?;
+    out.flush()?;
+    Ok(started.elapsed())
+}
+
+fn list(table: &IpTable) -> Result<Duration> {
+    let started = Instant::now();
+    let mut rows = table.rows();
+    Sort::Latency.sort(&mut rows);
+    write_machines(&mut BufWriter::new(std::io::sink()), rows)?;
     Ok(started.elapsed())
 }
 
