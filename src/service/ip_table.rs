@@ -268,7 +268,8 @@ impl IpTable {
     }
 
     /// Says something of this node for all to see (P2PRC's `CustomInformation`). Its row is made
-    /// if it has none: at `place`, else where the running node is reached.
+    /// if it has none: at `place`, else where the running node is reached. One that it has moves
+    /// to `place`.
     ///
     /// # Errors
     /// [`TableError::NoOwnRow`], [`TableError::LongText`], [`TableError::Store`].
@@ -277,17 +278,9 @@ impl IpTable {
             let len = text.len();
             return Err(TableError::LongText { len });
         }
-        let known = lock(&self.0.new_own).clone();
-        let new = match (place, known) {
-            (Some(place), known) => {
-                let mut row = Row::new(place, Source::Own);
-                row.name = known.map(|row| row.name).unwrap_or_default();
-                Some(row)
-            }
-            (None, known) => known,
-        };
         let turn = self.turn().await;
-        let edits = self.table().annotate(text, new);
+        let new = lock(&self.0.new_own).clone();
+        let edits = self.table().annotate(text, place, new);
         self.store(turn, edits.ok_or(TableError::NoOwnRow)?).await
     }
 
@@ -305,12 +298,14 @@ impl IpTable {
     }
 
     /// The row that this node gets when it needs one.
+    #[cfg(feature = "p2p")]
     pub(crate) fn set_new_own(&self, row: Row) {
         *lock(&self.0.new_own) = Some(row);
     }
 
     /// What others tell now, as their entries of the ledger have it; and what `me` should tell
     /// them.
+    #[cfg(feature = "p2p")]
     pub(crate) fn hear(&self, entries: &[Entry], me: NodeId) -> Vec<Arc<Row>> {
         let mut table = self.table();
         table.set_told(told(entries, Some(me)));

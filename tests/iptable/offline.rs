@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use serde_json::json;
+use warren::IpTable;
+use warren::mesh::ip_table::{Latency, Measured, Method, Probe, Round};
 
 use crate::world::{World, finish, listing};
 use crate::{Table, document};
@@ -92,7 +95,8 @@ fn case_14_two_commands_at_once_both_leave_their_machine() {
             let address = format!("192.0.2.{n}");
             let args = table.args(&["add", &address]).join(" ");
             let args: Vec<&str> = args.split(' ').collect();
-            world.command(&args).spawn().unwrap()
+            let mut command = world.command(&args);
+            command.stdout(Stdio::null()).spawn().unwrap()
         })
         .collect();
     for mut child in children {
@@ -118,8 +122,6 @@ fn an_export_replaces_a_file_as_a_whole_or_not_at_all() {
     let text = table.refused(1, &["export", "none/out.json"]);
     assert!(text.contains("none/out.json: "), "{text}");
     // A reader that has enough is no error.
-    let mut command = world.command(&["x"]);
-    drop(command.output());
     let mut shell = std::process::Command::new("sh");
     let warren = env!("CARGO_BIN_EXE_warren");
     shell.args([
@@ -138,6 +140,7 @@ fn annotating_needs_an_address_until_a_daemon_has_run() {
     assert!(text.contains("--address"), "{text}");
     table.said(&["annotate", "two GPUs", "--address", "203.0.113.7"]);
     table.said(&["annotate", "three GPUs"]);
+    assert_eq!(table.all("address"), json!(["203.0.113.7:8088"]));
     assert_eq!(table.all("custom_information"), json!(["three GPUs"]));
     assert_eq!(table.all("source"), json!(["self"]));
     // No document speaks for this node.
@@ -199,4 +202,81 @@ fn case_44_nothing_touches_the_keys_of_ssh() {
     table.said(&["rm", "192.0.2.1"]);
     fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(fs::read_to_string(&keys).unwrap(), text);
+}
+
+/// One round of measurements over the library, as a daemon or a command takes it.
+async fn measure(world: &World, results: &[(&str, Probe)]) {
+    let table = IpTable::open(&world.path("data"), 1).unwrap();
+    let results = results
+        .iter()
+        .map(|(at, probe)| (at.parse().unwrap(), *probe));
+    let round = Round {
+        at_ms: 1_790_000_000_000,
+        online: false,
+        results: results.collect(),
+    };
+    table.record(&round).await.unwrap();
+    table.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn case_26_what_was_measured_is_on_disk_and_only_prune_removes() {
+    let world = World::new();
+    let table = Table::new(&world, "data");
+    let rows = json!([
+        {"Name": "near", "IPV4": "192.0.2.1", "Latency": 90_000_000, "Download": 5, "UDPServerPort": ""},
+        {"Name": "gone", "IPV4": "192.0.2.2", "Latency": 5_000_000},
+    ]);
+    table.import(&document(&rows), &[]);
+    let answered = Probe::Answered(Measured {
+        at_ms: 1_790_000_000_000,
+        method: Method::P2prc,
+        least: Latency::from_ms(40.0),
+        median: Latency::from_ms(41.0),
+        download: None,
+        upload: None,
+    });
+    for expected in ["suspect", "suspect", "unreachable"] {
+        measure(
+            &world,
+            &[("192.0.2.1", answered), ("192.0.2.2", Probe::Missed)],
+        )
+        .await;
+        assert_eq!(table.all("state"), json!(["reachable", expected]));
+    }
+    let rows = table.rows();
+    assert_eq!(
+        (&rows[0]["latency_ms"], &rows[0]["median_ms"]),
+        (&json!(40.0), &json!(41.0))
+    );
+    assert_eq!(
+        rows[0]["measured"],
+        json!({"latency": true, "download": false, "upload": false})
+    );
+    assert_eq!(
+        (&rows[0]["method"], &rows[0]["download_mbps"]),
+        (&json!("p2prc"), &json!(5.0))
+    );
+    // Case 24: a round trip of 40 ms leaves as P2PRC's one way in nanoseconds.
+    assert!(table.export().contains("\"Latency\": 20000000,"));
+
+    // An outage of this machine itself: nobody answers, and nobody is blamed.
+    for _ in 0..3 {
+        measure(
+            &world,
+            &[("192.0.2.1", Probe::Missed), ("192.0.2.2", Probe::Missed)],
+        )
+        .await;
+    }
+    assert_eq!(table.all("state"), json!(["reachable", "unreachable"]));
+    assert_eq!(
+        table.json(&["prune"])["removed"],
+        json!([]),
+        "what the user gave went"
+    );
+    let dry = table.json(&["prune", "--all", "--dry-run"]);
+    assert_eq!(dry["removed"][0]["name"], "gone");
+    assert_eq!(table.rows().len(), 2);
+    table.json(&["prune", "--all"]);
+    assert_eq!(table.all("name"), json!(["near"]));
 }

@@ -92,7 +92,8 @@ its documents. The same table always gives the same bytes.")]
     Annotate {
         /// What to say; empty takes it back
         text: String,
-        /// Where others reach this node; default where the running daemon is reached
+        /// Where others reach this node, which moves its row; default where the running daemon is
+        /// reached, or was
         #[arg(long, id = "own_address", value_name = "HOST:PORT")]
         address: Option<Place>,
     },

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Carried, Flags, MAX_CONTENT_BYTES, MAX_TEXT_BYTES, Place, Row, Source, Told};
+use super::{Carried, Flags, Host, MAX_CONTENT_BYTES, MAX_TEXT_BYTES, Place, Row, Source, Told};
 use crate::mesh::entry::Entry;
 
 /// The bucket of machines.
@@ -84,7 +84,8 @@ pub fn told(entry: &Entry) -> Option<Told> {
     }
     let record: MachineRecord = serde_json::from_slice(&entry.value).ok()?;
     let mut row = Row::new(place, Source::Learnt(entry.slot.author));
-    row.other = record.other.and_then(|text| text.parse().ok());
+    let other: Option<Host> = record.other.and_then(|text| text.parse().ok());
+    row.other = other.filter(|other| other != row.place.host());
     row.name = record.name;
     row.flags = Flags {
         nat: record.nat,

@@ -238,22 +238,37 @@ impl Table {
         (edits, gone)
     }
 
-    /// Says something of this node itself, for all to see. Without a row of its own yet, `new` is
-    /// it; `None` without either.
-    pub fn annotate(&self, text: String, new: Option<Row>) -> Option<Edits> {
+    /// Says something of this node itself, for all to see. Its row moves to `at` if that is given;
+    /// one that is not there yet is `new`, or is made at `at`. `None` without any of them.
+    pub fn annotate(&self, text: String, at: Option<Place>, new: Option<Row>) -> Option<Edits> {
         let mut edits = Edits::default();
-        let mut row = match (self.own(), new) {
-            (Some(own), _) => Row::clone(own),
-            (None, new) => {
-                let mut row = new?;
-                row.source = Source::Own;
-                if let Some(kept) = self.kept_of(&row) {
-                    edits.remove.push(kept.place.clone());
-                    row.fill(Row::clone(kept));
-                }
+        let mut row = match (self.own(), at) {
+            (Some(own), None) => Row::clone(own),
+            (Some(own), Some(at)) if own.places().any(|known| known == at) => Row::clone(own),
+            (Some(own), Some(at)) => {
+                edits.remove.push(own.place.clone());
+                let mut row = Row::clone(own);
+                (row.place, row.other) = (at, None);
+                row
+            }
+            (None, None) => new?,
+            (None, Some(at)) => {
+                let mut row = Row::new(at, Source::Own);
+                row.name = new.map(|new| new.name).unwrap_or_default();
                 row
             }
         };
+        row.source = Source::Own;
+        // What was kept of these addresses was about this node.
+        for place in row.places().collect::<Vec<_>>() {
+            let kept = self
+                .kept_at(&place)
+                .filter(|kept| kept.source != Source::Own);
+            if let Some(kept) = kept.filter(|kept| !edits.remove.contains(&kept.place)) {
+                edits.remove.push(kept.place.clone());
+                row.fill(Row::clone(kept));
+            }
+        }
         row.carried.custom_information = text;
         edits.put.push(row.into());
         Some(edits)
@@ -300,11 +315,8 @@ impl Table {
     /// tells in the same words is left to that one, so that a table that everybody imported is in
     /// the ledger once.
     pub fn shared(&self, me: NodeId) -> Vec<Arc<Row>> {
-        let mut rows: Vec<&Arc<Row>> = self
-            .kept
-            .values()
-            .filter(|r| !r.source.may_expire())
-            .collect();
+        let kept = self.kept.values();
+        let mut rows: Vec<&Arc<Row>> = kept.filter(|row| may_be_told(row)).collect();
         rows.sort_by_key(|row| match row.source {
             Source::Own => 0,
             Source::Configured => 1,
@@ -539,6 +551,13 @@ fn together(new: Measured, old: Option<Measured>) -> Measured {
         upload: new.upload.or(old.upload),
         ..new
     }
+}
+
+/// What others told is theirs to tell. A machine behind a NAT that does not escape it is nobody's
+/// but its neighbours': P2PRC does not advertise it either.
+fn may_be_told(row: &Row) -> bool {
+    let shut_in = row.flags.nat && row.carried.escape_implementation == "None";
+    !row.source.may_expire() && !shut_in
 }
 
 fn is_users(row: &Row) -> bool {

@@ -83,6 +83,34 @@ fn case_15_the_same_address_on_another_port_is_another_machine() {
 }
 
 #[test]
+fn case_16_the_port_counts_for_ipv6_as_it_does_for_ipv4() {
+    let table = table(vec![
+        row("[2001:db8::1]:1", "a"),
+        row("[2001:db8::1]:2", "b"),
+    ]);
+    assert_eq!(names(&table), ["[2001:db8::1]:1 a", "[2001:db8::1]:2 b"]);
+}
+
+#[test]
+fn case_18_a_machine_that_cannot_be_reached_from_outside_is_kept_and_not_told() {
+    let machine = |at: &str, nat: bool, escape: &str| {
+        let mut row = row(at, "");
+        row.flags.nat = nat;
+        row.carried.escape_implementation = escape.to_owned();
+        row
+    };
+    let table = table(vec![
+        machine("192.0.2.1", true, "None"),
+        machine("192.0.2.2", true, "FRP"),
+        machine("192.0.2.3", false, "None"),
+    ]);
+    assert_eq!(table.list().len(), 3);
+    let shared = table.shared(node(1));
+    let told: Vec<_> = shared.iter().map(|row| row.place.to_string()).collect();
+    assert_eq!(told, ["192.0.2.2:8088", "192.0.2.3:8088"]);
+}
+
+#[test]
 fn case_17_a_machine_is_found_by_either_address_and_has_one_row() {
     let mut both = row("192.0.2.1", "a");
     both.add_host("2001:db8::1".parse().unwrap());
@@ -151,7 +179,7 @@ fn case_41_replacing_leaves_just_what_is_given_and_this_nodes_row() {
     let mut table = table(vec![row("192.0.2.1", "a"), row("192.0.2.2", "b")]);
     probe(&mut table, true, &[("192.0.2.1", answer(3.0, 10.0))]);
     let own = Row::new(place("192.0.2.9"), Source::Imported);
-    table.apply(table.annotate("me".to_owned(), Some(own)).unwrap());
+    table.apply(table.annotate("me".to_owned(), None, Some(own)).unwrap());
     let rows = vec![row("192.0.2.1", "")];
     let merged = import(&mut table, rows, Source::Configured, true);
     assert_eq!((merged.removed, merged.changed), (1, 1));
@@ -184,7 +212,7 @@ fn case_20_each_machine_keeps_its_own_text_and_no_remote_row_replaces_the_own_on
     assert_eq!(names(&table), ["192.0.2.1:8088 a", "192.0.2.2:8088 b"]);
 
     let own = Row::new(place("192.0.2.9"), Source::Own);
-    table.apply(table.annotate("mine".to_owned(), Some(own)).unwrap());
+    table.apply(table.annotate("mine".to_owned(), None, Some(own)).unwrap());
     table.set_told([told(2, "192.0.2.9", "forged", true)]);
     let mine = table.get(&place("192.0.2.9")).unwrap();
     assert_eq!((mine.name.as_str(), mine.source), ("", Source::Own));
@@ -200,6 +228,25 @@ fn case_20_each_machine_keeps_its_own_text_and_no_remote_row_replaces_the_own_on
             .custom_information,
         "mine"
     );
+}
+
+#[test]
+fn the_row_of_this_node_is_one_wherever_it_is() {
+    let mut table = table(vec![row("192.0.2.1", "atlas"), row("192.0.2.2", "b")]);
+    assert_eq!(table.annotate("x".to_owned(), None, None), None);
+    let at = Some(place("192.0.2.1"));
+    table.apply(table.annotate("one".to_owned(), at, None).unwrap());
+    assert_eq!(
+        table.own().unwrap().name,
+        "atlas",
+        "what was known of it stays"
+    );
+    let at = Some(place("192.0.2.9"));
+    table.apply(table.annotate("two".to_owned(), at, None).unwrap());
+    assert_eq!(names(&table), ["192.0.2.2:8088 b", "192.0.2.9:8088 atlas"]);
+    table.apply(table.annotate("three".to_owned(), None, None).unwrap());
+    assert_eq!(table.own().unwrap().carried.custom_information, "three");
+    assert_eq!(table.list().len(), 2);
 }
 
 #[test]
@@ -331,7 +378,7 @@ fn a_table_that_everybody_imported_is_told_once() {
     let rows = (0..200).map(|n| row(&format!("192.0.2.{n}"), "")).collect();
     let mut table = table(rows);
     let own = Row::new(place("192.0.3.9"), Source::Own);
-    table.apply(table.annotate("me".to_owned(), Some(own)).unwrap());
+    table.apply(table.annotate("me".to_owned(), None, Some(own)).unwrap());
     let shared = table.shared(low);
     assert_eq!(shared.len(), MAX_SHARED);
     assert_eq!(
