@@ -51,24 +51,33 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    /// Begins to write `path`.
+    /// Begins to write `path`, or what it links to. A file that is there keeps its mode.
     pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
         let refused = |e: io::Error| Failure::failed("io", format!("{}: {e}", place(path)));
-        let direct = path.metadata().is_ok_and(|meta| !meta.is_file());
-        let (neighbour, file) = match direct {
-            true => (None, OpenOptions::new().write(true).open(path)),
-            false => {
-                let mut name = OsString::from(path);
-                name.push(format!(".new-{}", std::process::id()));
-                let file = OpenOptions::new().write(true).create_new(true).open(&name);
-                (Some(PathBuf::from(name)), file)
-            }
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            neighbour,
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let old = path.metadata().ok();
+        if old.as_ref().is_some_and(|old| !old.is_file()) {
+            let file = OpenOptions::new().write(true).open(&path);
+            return Ok(Self {
+                path,
+                neighbour: None,
+                out: Some(BufWriter::new(file.map_err(refused)?)),
+            });
+        }
+        let mut name = OsString::from(&path);
+        name.push(format!(".new-{}", std::process::id()));
+        let file = OpenOptions::new().write(true).create_new(true).open(&name);
+        let new = Self {
+            path,
+            neighbour: Some(PathBuf::from(name)),
             out: Some(BufWriter::new(file.map_err(refused)?)),
-        })
+        };
+        if let (Some(old), Some(out)) = (old, &new.out) {
+            out.get_ref()
+                .set_permissions(old.permissions())
+                .map_err(refused)?;
+        }
+        Ok(new)
     }
 
     /// Puts it in place.

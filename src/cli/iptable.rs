@@ -274,7 +274,7 @@ async fn export(args: &ExportArgs, config: &Config, output: Output) -> Result<()
     written?;
     match &args.file {
         Some(file) if !files::is_standard(file) => match output.json {
-            true => output.document(&json!({ "exported": file })),
+            true => output.document(&json!({ "exported": file.to_string_lossy() })),
             false => output.line(format!("the table was written to {}", files::place(file))),
         },
         _ => Ok(()),

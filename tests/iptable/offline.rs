@@ -111,14 +111,25 @@ fn an_export_replaces_a_file_as_a_whole_or_not_at_all() {
     let table = Table::new(&world, "data");
     table.said(&["add", "192.0.2.1"]);
     fs::write(world.path("out.json"), "old").unwrap();
+    let private = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(world.path("out.json"), private).unwrap();
+    std::os::unix::fs::symlink("out.json", world.path("link.json")).unwrap();
     let done = table.json(&["export", "out.json"]);
     assert_eq!(done["exported"], "out.json");
     assert_eq!(
         fs::read_to_string(world.path("out.json")).unwrap(),
         table.export()
     );
+    table.said(&["add", "192.0.2.2"]);
+    table.said(&["export", "link.json"]);
+    let out = world.path("out.json");
+    assert_eq!(fs::read_to_string(&out).unwrap(), table.export());
+    assert_eq!(
+        fs::metadata(&out).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     table.said(&["export", "/dev/null"]);
-    assert_eq!(listing(&world.path(".")), ["data", "out.json"]);
+    assert_eq!(listing(&world.path(".")), ["data", "link.json", "out.json"]);
     let text = table.refused(1, &["export", "none/out.json"]);
     assert!(text.contains("none/out.json: "), "{text}");
     // A reader that has enough is no error.

@@ -16,7 +16,8 @@ pub(crate) enum IpTableCommand {
   warren iptable ls --sort download
   warren iptable ls --json | jq '.ip_table[] | select(.state == \"reachable\").address'
 
-A figure with ~ is what a document said; the others were measured by this node.")]
+A figure with ~ is what a document said; the others were measured by this node. A measured
+latency is a round trip, one that P2PRC said is one way, and that is how they are sorted.")]
     Ls {
         /// name, address, latency, download, upload, seen or source
         #[arg(long, value_name = "BY", default_value_t)]

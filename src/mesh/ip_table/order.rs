@@ -18,7 +18,7 @@ pub enum Sort {
     Name,
     /// Place: IPv4, then names, then IPv6.
     Address,
-    /// Least latency first.
+    /// Least latency first: one way, so that a measured round trip counts half of what it is.
     #[default]
     Latency,
     /// Fastest download first.

@@ -148,6 +148,21 @@ mod tests {
         assert_eq!(*told.row, row);
     }
 
+    /// `schema/wire.md` shows the same.
+    #[test]
+    fn a_machine_is_told_in_these_bytes() {
+        let mut row = Row::new("192.0.2.7".parse().unwrap(), Source::Own);
+        row.name = "atlas".to_owned();
+        row.carried.custom_information = "two GPUs".to_owned();
+        let (key, value) = to_entry(&row).unwrap();
+        let value = String::from_utf8(value).unwrap();
+        assert_eq!(key, "192.0.2.7:8088");
+        assert_eq!(
+            value,
+            r#"{"own":true,"name":"atlas","custom_information":"two GPUs"}"#
+        );
+    }
+
     #[test]
     fn what_is_no_machine_or_too_long_is_not_told() {
         assert!(told(&entry("192.0.2.1:8088", b"{}")).is_some());

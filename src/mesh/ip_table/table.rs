@@ -235,6 +235,10 @@ impl Table {
         for row in &gone {
             self.remove_row(row, &mut edits);
         }
+        // Notes about machines that nobody tells of any more are shown nowhere.
+        let notes = self.kept.values().filter(|row| row.source.may_expire());
+        let stale = notes.filter(|row| self.told_of(row).is_none());
+        edits.remove.extend(stale.map(|row| row.place.clone()));
         (edits, gone)
     }
 

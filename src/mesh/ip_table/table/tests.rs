@@ -303,6 +303,11 @@ fn case_26_a_lost_probe_makes_suspect_several_unreachable_and_none_removes() {
     assert_eq!(gone.len(), 1);
     table.apply(edits);
     assert_eq!(names(&table), ["192.0.2.2:8088 b", "192.0.2.3:8088 moved"]);
+    // What was noted of a machine goes with the last one who tells of it.
+    assert_eq!(table.kept.len(), 2);
+    table.set_told([]);
+    table.apply(table.prune(false).0);
+    assert_eq!(table.kept.len(), 1);
 }
 
 #[test]
