@@ -3,16 +3,20 @@
 //! Two kinds of knowledge are kept apart. *Kept* rows are this node's: what its user gave, itself,
 //! and what it measured. *Told* rows are what other nodes say in the ledger; they are read from
 //! there and never copied, so what is shown of them is a function of the ledger, in whatever order
-//! its entries came. A told row fills what a kept one leaves open, and replaces nothing.
+//! its entries came. A told row fills the name and the text that a kept one leaves open, and
+//! replaces nothing.
 //!
 //! Changes are values: [`Table::import`] and its like say what is to be stored, and
 //! [`Table::apply`] takes it over when it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod import;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{MAX_KEPT, MAX_ROWS, Measured, Misses, Place, Row, Source, State};
+use super::{MAX_ROWS, Measured, Misses, Place, Row, Source, State};
 use crate::mesh::id::NodeId;
+use import::Import;
 
 /// Most rows that one node tells the others of. The ledger of a network is bounded, and an IP
 /// table must not fill it.
@@ -183,36 +187,11 @@ impl Table {
         if replace && rows.is_empty() {
             return Err(Refused::Empty);
         }
-        let mut import = Import {
-            table: self,
-            put: BTreeMap::new(),
-            second: BTreeMap::new(),
-            gone: BTreeSet::new(),
-            merged: Merged::default(),
-        };
-        let mut touched = BTreeSet::new();
+        let mut import = Import::into(self, source, replace);
         for row in rows {
-            touched.insert(import.take(row, source, replace));
+            import.take(row);
         }
-        if replace {
-            let users = self.kept.values().filter(|row| is_users(row));
-            let gone = users.filter(|row| !touched.contains(&row.place));
-            for row in gone {
-                import.merged.removed += 1;
-                import.gone.insert(row.place.clone());
-            }
-        }
-        let gone = import.gone.iter().filter(|at| self.kept.contains_key(at));
-        let new = import.put.keys().filter(|at| !self.kept.contains_key(at));
-        let rows = self.kept.len() - gone.count() + new.count();
-        if rows > MAX_ROWS {
-            return Err(Refused::Full { rows });
-        }
-        let edits = Edits {
-            put: import.put.into_values().collect(),
-            remove: import.gone.into_iter().collect(),
-        };
-        Ok((edits, import.merged))
+        import.end()
     }
 
     /// Removes the machine at `place`, whoever told of it; `None` if there is none.
@@ -389,8 +368,21 @@ impl Table {
                 let Some(told) = told.filter(|told| told.own) else {
                     return Some(Arc::clone(row));
                 };
+                // What only is shown. A key or an account that another node names must not
+                // come into a row of the user, from where P2PRC would let it in.
+                let theirs = &told.row;
                 let mut filled = Row::clone(row);
-                filled.fill(Row::clone(&told.row));
+                for (mine, theirs) in [
+                    (&mut filled.name, &theirs.name),
+                    (
+                        &mut filled.carried.custom_information,
+                        &theirs.carried.custom_information,
+                    ),
+                ] {
+                    if mine.is_empty() {
+                        mine.clone_from(theirs);
+                    }
+                }
                 Some(filled.into())
             }
             // Only what was measured of it is kept; it lasts as long as somebody tells of it.
@@ -426,123 +418,6 @@ impl Table {
             None => self.get(place).map(|row| Row::clone(&row)),
         }
     }
-}
-
-/// An import half way.
-struct Import<'t> {
-    table: &'t Table,
-    put: BTreeMap<Place, Arc<Row>>,
-    /// Second addresses of those, and whose they are.
-    second: BTreeMap<Place, Place>,
-    gone: BTreeSet<Place>,
-    merged: Merged,
-}
-
-impl Import<'_> {
-    /// The row of the same machine, as it is after what was taken so far.
-    fn current(&self, place: &Place) -> Option<&Arc<Row>> {
-        let put = self.put.get(place);
-        let put = put.or_else(|| self.put.get(self.second.get(place)?));
-        put.or_else(|| {
-            let kept = self.table.kept_at(place)?;
-            let is_past = self.put.contains_key(&kept.place) || self.gone.contains(&kept.place);
-            (!is_past).then_some(kept)
-        })
-    }
-
-    fn put(&mut self, row: Row) -> Place {
-        let place = row.place.clone();
-        self.gone.remove(&place);
-        for second in row.places().skip(1) {
-            self.second.insert(second, place.clone());
-        }
-        self.put.insert(place.clone(), row.into());
-        place
-    }
-
-    /// Takes one row in; returns the place of the row that it became.
-    fn take(&mut self, new: Row, source: Source, replace: bool) -> Place {
-        let old = new.places().find_map(|place| self.current(&place)).cloned();
-        let Some(old) = old else {
-            self.merged.added += 1;
-            return self.put(Row { source, ..new });
-        };
-        if old.source == Source::Own {
-            self.merged.own += 1;
-            return old.place.clone();
-        }
-        let row = united(new, &old, source, replace, |place| {
-            self.current(place)
-                .is_some_and(|other| other.place != old.place)
-        });
-        match () {
-            () if row == *old => self.merged.unchanged += 1,
-            () if old.source.may_expire() => self.merged.added += 1,
-            () => self.merged.changed += 1,
-        }
-        if row == *old {
-            return old.place.clone();
-        }
-        for place in old.places() {
-            if self.second.get(&place) == Some(&old.place) {
-                self.second.remove(&place);
-            }
-        }
-        if row.place != old.place {
-            self.put.remove(&old.place);
-            if self.table.kept.contains_key(&old.place) {
-                self.gone.insert(old.place.clone());
-            }
-        }
-        self.put(row)
-    }
-}
-
-/// What `new` says of the machine of `old`, and what it leaves open from there. An address that
-/// is `taken` by another row stays with that.
-fn united(
-    new: Row,
-    old: &Row,
-    source: Source,
-    replace: bool,
-    taken: impl Fn(&Place) -> bool,
-) -> Row {
-    let places: Vec<Place> = new.places().collect();
-    let mut row = Row {
-        source: match old.source {
-            Source::Configured if !replace => Source::Configured,
-            _ => source,
-        },
-        // What was only ever typed in says nothing of flags.
-        flags: match source {
-            Source::Configured if !replace => old.flags,
-            _ => new.flags,
-        },
-        ..new
-    };
-    row.place = old.place.clone();
-    row.other = if replace { None } else { old.other.clone() };
-    let news = places
-        .into_iter()
-        .find(|place| !old.places().any(|known| known == *place) || replace && *place != old.place);
-    if let Some(place) = news.filter(|place| row.other.is_none() && !taken(place)) {
-        row.add_host(place.host().clone());
-    }
-    row.measured = old.measured;
-    row.misses = old.misses;
-    if replace || old.source.may_expire() {
-        return row;
-    }
-    let known = &row.carried.kept;
-    let more = old.carried.kept.iter();
-    let more = more.filter(|(key, _)| known.iter().all(|(own, _)| own != key));
-    let more: Vec<_> = more
-        .take(MAX_KEPT.saturating_sub(known.len()))
-        .cloned()
-        .collect();
-    row.carried.kept.extend(more);
-    row.fill(old.clone());
-    row
 }
 
 /// A measurement with the figures of an earlier one where it has none.
