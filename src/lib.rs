@@ -57,8 +57,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! `Node` is a handle, [`Token`] a network's key, `Ledger` its replicated map. [`Client`] asks a
-//! daemon that runs as another process.
+//! `Node` is a handle, [`Token`] a network's key, `Ledger` its replicated map, [`IpTable`] what is
+//! known of machines that are reached by address. [`Client`] asks a daemon that runs as another
+//! process.
 //!
 //! # One brain, many hands
 //!
@@ -133,6 +134,7 @@ pub use api::client::{Client, ClientError};
 pub use mesh::token::Token;
 #[cfg(feature = "p2p")]
 pub use node::{Ledger, Node, NodeBuilder};
+pub use service::ip_table::IpTable;
 
 /// Version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

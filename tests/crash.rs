@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use warren::mesh::entry::{Class, Draft, Entry, NetworkId};
 use warren::mesh::id::Identity;
+use warren::mesh::ip_table::{Row, Source};
 use warren::store::{Change, Store, StoreError};
 
 const ROUNDS: u64 = 20;
@@ -28,6 +29,21 @@ fn entry(key: &str, len: usize) -> Entry {
         value: vec![7; len],
     };
     Entry::sign(NetworkId([1; 16]), &Identity::from_seed(&[1; 32]), draft).unwrap()
+}
+
+/// Machines of one import, named after it.
+const MACHINES: u8 = 100;
+
+/// An import that replaces the table.
+fn import(name: &str) -> Vec<Change> {
+    let machine = |n: u8| {
+        let place = format!("192.0.2.{n}").parse().unwrap();
+        let mut row = Row::new(place, Source::Imported);
+        row.name = name.to_owned();
+        row.into()
+    };
+    let rows = (0..MACHINES).map(machine).collect();
+    vec![Change::ClearMachines, Change::PutMachines(rows)]
 }
 
 /// Small, repeatable, good enough to choose moments.
@@ -63,6 +79,7 @@ async fn child() {
         ]);
         let second = store.commit(vec![Change::PutEntry(entry(&two, 10))]);
         let (first, second) = tokio::join!(first, second);
+        store.commit(import(&one)).await.unwrap();
         let mut out = std::io::stdout().lock();
         for (result, key) in [(first, one), (second, two)] {
             result.unwrap();
@@ -89,6 +106,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let mut seed = 42;
     let mut acknowledged = BTreeSet::new();
     let mut last_boot = 0;
+    let mut imported = false;
     for round in 1..=ROUNDS {
         let mut child = spawn(dir.path(), round);
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -121,12 +139,18 @@ async fn what_was_acknowledged_survives_kill_9() {
         for key in &acknowledged {
             assert!(found.contains(key.as_str()), "round {round} lost {key}");
         }
+        let imports: BTreeSet<&str> = loaded.ip_table.iter().map(|r| r.name.as_str()).collect();
+        assert!(imports.len() <= 1, "round {round}: {imports:?} are mixed");
+        let machines = loaded.ip_table.len();
+        assert!([0, usize::from(MACHINES)].contains(&machines), "{machines}");
+        imported |= machines > 0;
         for entry in &loaded.ledger {
             assert_eq!(entry.verify(NetworkId([1; 16])), Ok(()));
         }
         store.close().await.unwrap();
     }
     assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+    assert!(imported, "no import ever reached the disk");
 }
 
 #[tokio::test]

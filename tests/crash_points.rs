@@ -133,7 +133,7 @@ impl<'a> Check<'a> {
         }];
         steps.extend(session.close());
         let ops = disk.ops();
-        let rows = [("boot".to_owned(), boot), ("schema".to_owned(), 2)];
+        let rows = [("boot".to_owned(), boot), ("schema".to_owned(), 3)];
         let meta = meta(&disk);
         if meta != BTreeMap::from(rows) {
             return Err(format!("meta holds {meta:?}, the boot is {boot}"));
@@ -169,7 +169,7 @@ fn difference(possible: &[Step], found: &Held) -> String {
     };
     format!(
         "found none of {} states: boot {} of {}..={}, lost entries {:?}, foreign entries {:?}, \
-         floors {:?}, counts {:?}, {} peers, knocks {:?}, roles {:?}",
+         floors {:?}, counts {:?}, {} peers, knocks {:?}, roles {:?}, {} machines",
         possible.len(),
         found.boot,
         first.boot,
@@ -181,6 +181,7 @@ fn difference(possible: &[Step], found: &Held) -> String {
         found.peers.len(),
         found.knocks,
         found.roles.keys(),
+        found.machines.len(),
     )
 }
 

@@ -2,6 +2,8 @@
 //! its own user or root that have also read `admin.cookie`; does nothing itself but translate
 //! between HTTP and [`Control`].
 
+mod download;
+mod ip_table;
 mod ledger;
 mod roles;
 mod stream;
@@ -110,6 +112,13 @@ fn router(state: Admin, cookie: Cookie) -> Router {
         )
         .route("/v1/ledger/export", get(ledger::export))
         .route("/v1/ledger/import", post(ledger::import))
+        .route("/v1/iptable", get(ip_table::list))
+        .route("/v1/iptable/export", get(ip_table::export))
+        .route("/v1/iptable/import", post(ip_table::import))
+        .route("/v1/iptable/rows", post(ip_table::add))
+        .route("/v1/iptable/remove", post(ip_table::remove))
+        .route("/v1/iptable/prune", post(ip_table::prune))
+        .route("/v1/iptable/annotate", post(ip_table::annotate))
         .route("/v1/ping", post(ping))
         .route("/v1/drain", post(drain))
         .route("/v1/leave", post(leave))

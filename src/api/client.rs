@@ -2,6 +2,7 @@
 //! one client outlives restarts of the daemon.
 
 mod error;
+mod ip_table;
 mod stream;
 mod transport;
 
@@ -22,7 +23,7 @@ use super::shapes::{
 use crate::clock;
 use crate::mesh::name::Bucket;
 pub use error::ClientError;
-pub use stream::{HeldRole, HoldEnd, Lines};
+pub use stream::{Download, HeldRole, HoldEnd, Lines};
 use transport::{Patience, Request};
 
 /// A way to the daemon of one data directory. Dropping a future of a method here closes its

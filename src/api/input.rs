@@ -1,6 +1,6 @@
 //! What comes with a request, bounded before it is read, and refused in our own words.
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -69,7 +69,10 @@ pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
 
 /// Reads a body of at most `limit` bytes.
 pub(super) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
-    let mut kept = BytesMut::new();
+    // In one piece where its length is said: growing, a large one would be there twice.
+    let said = body.size_hint().exact().unwrap_or(0);
+    let said = usize::try_from(said).unwrap_or(usize::MAX);
+    let mut kept = BytesMut::with_capacity(said.min(limit));
     let mut discarded = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame =

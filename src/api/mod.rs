@@ -35,6 +35,7 @@ use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
 use crate::mesh::time::Now;
 use crate::mesh::view::View;
+pub use crate::service::ip_table::{ImportOptions, IpTable, TableError};
 use crate::service::spec::{ExposeSpec, IngressSpec};
 use shapes::{NodeError, RoleInfo, Status, Usage};
 
@@ -85,6 +86,8 @@ pub trait Control: Send + Sync + 'static {
     fn join_token(&self) -> Zeroizing<String>;
     /// What `GET /api/p2p/token` tells: nothing, unless the operator enabled it.
     fn http_token(&self) -> Option<Zeroizing<String>>;
+    /// Machines that are reached by address.
+    fn ip_table(&self) -> IpTable;
     /// Whether new work is welcome: started, and not on the way out.
     fn is_ready(&self) -> bool {
         self.status().state == "running"

@@ -2,6 +2,7 @@
 //! one Rust type per JSON shape. Fields may be added, none renamed (`schema/*.schema.json`).
 //! Opens nothing and decides nothing.
 
+mod ip_table;
 mod ledger;
 mod nodes;
 mod update;
@@ -15,6 +16,10 @@ use crate::mesh::id::NodeId;
 use crate::mesh::name::{Bucket, Name};
 use crate::service::spec::{ExposeSpec, IngressSpec};
 
+pub use ip_table::{
+    AddMachine, Annotate, Machine, MachineAdded, Machines, OwnFigures, PruneRequest, Pruned,
+    RemoveMachines, TableImported, write_machines,
+};
 pub use ledger::{
     ExportedEntry, Imported, LEDGER_FORMAT, LedgerDocument, LedgerItem, LedgerList, LedgerValue,
 };

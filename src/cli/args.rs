@@ -1,5 +1,6 @@
 //! The command line as types: names, flags, help. No command runs here.
 
+mod iptable;
 mod roles;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap_complete::Shell;
 use warren::mesh::name::Bucket;
 
 use crate::config::{Layer, Listen, LogFilter, LogFormat, SecretText};
+pub(crate) use iptable::{ExportArgs, ImportArgs, IpTableCommand};
 use roles::said;
 pub(crate) use roles::{ExposeArgs, FederatedArgs, IngressArgs, JoinArgs, NodeArgs};
 
@@ -145,6 +147,17 @@ with --bg; otherwise this command is the daemon.")]
   warren ledger watch --json"
     )]
     Ledger(LedgerCommand),
+    /// Machines that are reached by address: P2PRC's table
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  warren iptable import p2p/iptable/ip_table.json
+  warren iptable ls --sort latency
+  warren iptable export --format legacy > ip_table.json
+
+Works with a daemon on the data directory, and without one."
+    )]
+    Iptable(IpTableCommand),
     /// Measure the round trip to a node
     #[command(after_help = "Examples:
   warren ping atlas

@@ -47,6 +47,16 @@ impl Failure {
         self
     }
 
+    /// Says which file it is about.
+    pub(crate) fn about(mut self, file: &str) -> Self {
+        if let Self::Error { error, .. } = &mut self
+            && matches!(error.code.as_str(), "usage" | "io" | "refused")
+        {
+            error.message = format!("{file}: {}", error.message);
+        }
+        self
+    }
+
     /// Tells the user, and returns the exit code.
     pub(crate) fn report(self, json: bool) -> u8 {
         let Self::Error { exit, error } = self else {

@@ -1,11 +1,12 @@
 //! `warren leave`: the one command that forgets something, so it asks.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use serde::Serialize;
 use warren::Client;
 
 use super::args::LeaveArgs;
+use super::confirm::confirm;
 use super::fail::Failure;
 use super::output::Output;
 use crate::config::Config;
@@ -23,7 +24,7 @@ pub(crate) async fn run(
     output: Output,
 ) -> Result<(), Failure> {
     let network = client.status().await?.network;
-    if !args.yes && !confirm(&network)? {
+    if !args.yes && !confirm(&format!("Leave network {network} and forget its token?"))? {
         return Err(Failure::failed("refused", "nothing was done"));
     }
     client.leave().await?;
@@ -41,13 +42,4 @@ pub(crate) fn check(args: &LeaveArgs) -> Result<(), Failure> {
     }
     let message = "leaving forgets the network's token, and nobody is here to ask";
     Err(Failure::usage(message).hint("add --yes"))
-}
-
-fn confirm(network: &str) -> Result<bool, Failure> {
-    let mut err = io::stderr().lock();
-    write!(err, "Leave network {network} and forget its token? [y/N] ")?;
-    err.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

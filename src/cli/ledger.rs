@@ -1,6 +1,5 @@
 //! `warren ledger ls|get|put|rm|watch|export|import`.
 
-use std::io::Read;
 use std::path::Path;
 
 use warren::Client;
@@ -11,6 +10,7 @@ use warren::mesh::name::Bucket;
 
 use super::args::LedgerCommand;
 use super::fail::Failure;
+use super::files::{place, read};
 use super::output::{Output, Table, clean, plain};
 use super::{events, watch};
 
@@ -181,31 +181,4 @@ async fn import(client: &Client, file: &Path, output: Output) -> Result<(), Fail
             imported.taken, imported.known
         )),
     }
-}
-
-fn place(path: &Path) -> String {
-    match path.to_str() {
-        Some("-") => "standard input".to_owned(),
-        _ => path.display().to_string(),
-    }
-}
-
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let refused = |e: std::io::Error| Failure::failed("io", format!("{}: {e}", place(path)));
-    let source: Box<dyn Read> = match path.to_str() {
-        Some("-") => Box::new(std::io::stdin()),
-        _ => Box::new(std::fs::File::open(path).map_err(refused)?),
-    };
-    let mut bytes = Vec::new();
-    source
-        .take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(refused)?;
-    if bytes.len() as u64 > limit {
-        let name = place(path);
-        return Err(Failure::usage(format!(
-            "{name}: longer than {limit} bytes, which is the limit"
-        )));
-    }
-    Ok(bytes)
 }

@@ -3,9 +3,13 @@
 
 mod args;
 mod completions;
+mod confirm;
 mod fail;
+mod files;
+mod iptable;
 mod logging;
 mod output;
+mod runtime;
 mod token;
 
 #[cfg(feature = "p2p")]
@@ -127,6 +131,10 @@ fn dispatch(cli: Cli, config: &Config, output: Output) -> Result<u8, Failure> {
     match cli.command {
         Command::Completions(args) => completions::run(args.shell, output).map(|()| 0),
         Command::Token(command) => token::run(command, config, output).map(|()| 0),
+        Command::Iptable(command) => {
+            let run = Box::pin(iptable::run(command, config, output));
+            runtime::on_runtime(run).map(|()| 0)
+        }
         #[cfg(feature = "p2p")]
         command => online::run(command, config, output),
         #[cfg(not(feature = "p2p"))]

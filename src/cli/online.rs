@@ -1,13 +1,12 @@
 //! The commands that need the mesh or a daemon, each on one runtime of one thread.
 
-use std::future::Future;
-
 use warren::{Client, ClientError};
 use zeroize::Zeroizing;
 
 use super::args::Command;
 use super::fail::Failure;
 use super::output::Output;
+use super::runtime::on_runtime;
 use super::{
     demo, drain, events, expose, federated, ingress, leave, ledger, nodes, ping, role, services,
     status, stop, up,
@@ -45,16 +44,6 @@ async fn start(command: Command, config: &Config, output: Output) -> Result<u8, 
         _ => Ok(()),
     }
     .map(|()| 0)
-}
-
-fn on_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let done = runtime.block_on(work);
-    // Reads of standard input cannot be taken back; the process must not wait for them.
-    runtime.shutdown_background();
-    done
 }
 
 /// The join token of the daemon on the data directory; `None` if none runs there.

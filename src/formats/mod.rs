@@ -1,5 +1,7 @@
 //! Documents of other systems, and the notations they share. Pure: text in, values out, and back.
 
+pub mod iptable;
 pub mod localai;
 pub mod localai_p2p;
+pub mod p2prc_config;
 pub mod timestamp;

@@ -89,7 +89,7 @@ impl FromStr for HostPort {
 }
 
 /// An IPv4 address, or a host name (RFC 1123 §2.1, with `_`) whose last label is not a number.
-fn is_host(host: &str) -> bool {
+pub(crate) fn is_host(host: &str) -> bool {
     if host.parse::<std::net::Ipv4Addr>().is_ok() {
         return true;
     }

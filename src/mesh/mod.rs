@@ -10,6 +10,7 @@
 //! | [`brain`] | everything that waits for nothing: links, membership, the ledger's spread |
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
+//! | [`ip_table`] | what is known of a machine that is reached by address |
 //! | [`stream`] | the bytes at the head of a tunnel's stream |
 
 pub mod addr;
@@ -22,6 +23,7 @@ pub mod filter;
 pub mod floor;
 pub mod hello;
 pub mod id;
+pub mod ip_table;
 pub mod keys;
 pub mod knock;
 pub mod ledger;

@@ -17,6 +17,7 @@ use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
 use crate::mesh::time::Now;
 use crate::mesh::view::View;
+use crate::service::ip_table::IpTable;
 use crate::service::spec::{ExposeSpec, IngressSpec};
 
 impl Control for Node {
@@ -62,6 +63,10 @@ impl Control for Node {
 
     fn http_token(&self) -> Option<Zeroizing<String>> {
         self.inner.http_token.then(|| self.token().to_text())
+    }
+
+    fn ip_table(&self) -> IpTable {
+        Node::ip_table(self)
     }
 
     fn expose(&self, spec: ExposeSpec, keep: bool) -> BoxFuture<'_, Result<RoleInfo, NodeError>> {

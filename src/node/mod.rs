@@ -18,6 +18,7 @@
 
 mod builder;
 mod control;
+mod ip_table;
 mod ledger;
 mod network;
 mod refusal;
@@ -49,6 +50,7 @@ use crate::mesh::view::View;
 use crate::net::Net;
 use crate::service::counts::Counters;
 use crate::service::expose::Exposes;
+use crate::service::ip_table::IpTable;
 use crate::store::Store;
 
 pub use crate::api::shapes::{NodeError, Problem, RoleInfo, RoleKind, Status, Usage};
@@ -81,6 +83,7 @@ struct Inner {
     store: Store,
     exposes: Exposes,
     counters: Counters,
+    ip_table: IpTable,
     roles: Mutex<roles::Roles>,
     phase: watch::Sender<Phase>,
     /// Ends what serves the node's API; cancelled last.
@@ -281,6 +284,11 @@ impl Node {
         Ledger {
             driver: self.inner.driver.clone(),
         }
+    }
+
+    /// Machines that are reached by address.
+    pub fn ip_table(&self) -> IpTable {
+        self.inner.ip_table.clone()
     }
 
     fn phase(&self) -> Phase {

@@ -33,6 +33,7 @@ use crate::net::gate::SharedGate;
 use crate::net::{LinkEvent, Net, NetError, NetSetup};
 use crate::service::counts::Counters;
 use crate::service::expose::Exposes;
+use crate::service::ip_table::IpTable;
 use crate::store::{Change, Holder, Loaded, NodeText, Store, files};
 
 /// How long running connections may take to end at shutdown.
@@ -57,6 +58,7 @@ pub(super) struct Start {
     gate: SharedGate,
     exposes: Exposes,
     counters: Counters,
+    ip_table: IpTable,
 }
 
 /// What local clients come in by: bound, not served yet.
@@ -118,6 +120,7 @@ impl Start {
         store.write_pid_file(&holder).map_err(store_error)?;
         let gate = open_gate(&clock, NetworkKeys::new(&token), &identity, loaded, &store);
         let counters = counters(&store, std::mem::take(&mut loaded.counts));
+        let ip_table = IpTable::of(store.clone(), loaded, Some(identity.id()));
         let exposes = Exposes::default().counting(identity.id(), counters.clone());
         Ok(Self {
             config,
@@ -131,6 +134,7 @@ impl Start {
             gate,
             exposes,
             counters,
+            ip_table,
         })
     }
 
@@ -177,6 +181,7 @@ impl Start {
             node.serve_http(listener);
         }
         node.watch_readiness();
+        node.share_ip_table();
         node.restore_roles(kept_roles).await;
         Ok(node)
     }
@@ -235,6 +240,7 @@ impl Start {
                 store: self.store,
                 exposes: self.exposes,
                 counters: self.counters,
+                ip_table: self.ip_table,
                 roles: roles.into(),
                 phase: watch::Sender::new(Phase::Running),
                 api: CancellationToken::new(),

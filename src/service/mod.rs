@@ -1,7 +1,7 @@
 //! The data plane: TCP connections carried between a client, the mesh and a real server.
 //! It takes no decision about the mesh and knows no link, ledger or store: the node hands it a
 //! [`View`](crate::mesh::view::View) and streams ([`tunnels::Tunnels`]), it hands back readiness,
-//! counts and summaries.
+//! counts and summaries. [`ip_table`] alone has a store: it works without a node, too.
 //!
 //! | module | does |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
 //! | [`tls`] | TLS towards clients |
 //! | [`counts`] | connections per service and node |
+//! | [`ip_table`] | machines that are reached by address: the one way to read and change them |
 
 #[cfg(feature = "p2p")]
 pub mod client;
@@ -33,6 +34,7 @@ mod health;
 pub mod held;
 #[cfg(feature = "p2p")]
 pub mod ingress;
+pub mod ip_table;
 #[cfg(feature = "p2p")]
 pub mod page;
 #[cfg(feature = "p2p")]

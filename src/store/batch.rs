@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
 
+use super::ip_table::{ip_key, put_ip};
 use super::tables::{
     RowChange, RowKey, Table, count_key, floor_key, is_void, ledger_key, peer_key, put_entry,
     put_floor, put_knock, put_peer, put_role, role_key,
@@ -19,12 +20,14 @@ const ROW_OVERHEAD: usize = 128;
 /// What a sequence of changes comes to. Applied in the order of the fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Batch {
-    /// Empty every table except `meta` first.
+    /// Empty every table of the network first.
     pub(super) forget_network: bool,
     /// Then remove the knocks of all epochs before this one.
     pub(super) knocks_before: u64,
     /// Then remove the entries of these authors below these versions.
     pub(super) floors: BTreeMap<[u8; 32], u64>,
+    /// Then empty the IP table.
+    pub(super) clear_machines: bool,
     /// Then change these rows.
     pub(super) rows: BTreeMap<RowKey, RowChange>,
     /// Bytes of keys and values in `rows`.
@@ -45,7 +48,10 @@ impl Batch {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.forget_network && self.knocks_before == 0 && self.rows.is_empty()
+        !self.forget_network
+            && self.knocks_before == 0
+            && !self.clear_machines
+            && self.rows.is_empty()
     }
 
     /// Whether every row that `next` changes is changed here already.
@@ -77,11 +83,20 @@ impl Batch {
                 self.forget_knocks_before(epoch);
                 return Ok(());
             }
+            Change::PutMachines(rows) => {
+                for row in rows {
+                    let (key, change) = put_ip(&row)?;
+                    self.put(key, change);
+                }
+                return Ok(());
+            }
+            Change::RemoveMachine(place) => (ip_key(&place), RowChange::Remove),
+            Change::ClearMachines => {
+                self.clear_machines();
+                return Ok(());
+            }
             Change::ForgetNetwork => {
-                *self = Self {
-                    forget_network: true,
-                    ..Self::default()
-                };
+                self.forget_network();
                 return Ok(());
             }
         };
@@ -92,8 +107,10 @@ impl Batch {
     /// This, then `next`.
     pub(super) fn then(&mut self, next: Batch) {
         if next.forget_network {
-            *self = next;
-            return;
+            self.forget_network();
+        }
+        if next.clear_machines {
+            self.clear_machines();
         }
         if next.knocks_before > 0 {
             self.forget_knocks_before(next.knocks_before);
@@ -141,6 +158,30 @@ impl Batch {
                 self.bytes += value_bytes(change);
             }
         }
+    }
+
+    /// Empties what is of the network, on disk and here; the IP table is the user's.
+    fn forget_network(&mut self) {
+        self.forget_network = true;
+        self.knocks_before = 0;
+        self.floors.clear();
+        self.drop_rows(Table::is_of_network);
+    }
+
+    fn clear_machines(&mut self) {
+        self.clear_machines = true;
+        self.drop_rows(|table| table == Table::Machines);
+    }
+
+    fn drop_rows(&mut self, of: impl Fn(Table) -> bool) {
+        let bytes = &mut self.bytes;
+        self.rows.retain(|(table, key), change| {
+            let goes = of(*table);
+            if goes {
+                *bytes -= key.len() + value_bytes(change);
+            }
+            !goes
+        });
     }
 
     fn forget_knocks_before(&mut self, epoch: u64) {

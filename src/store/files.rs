@@ -39,14 +39,24 @@ const MAX_LINE_BYTES: usize = 256;
 /// # Errors
 /// The file cannot be read or made, or does not hold a seed. It is never replaced.
 pub fn load_or_create_identity(dir: &Path) -> Result<Identity, StoreError> {
-    let path = dir.join(IDENTITY_FILE);
-    if let Some(line) = read_line(&path, MAX_LINE_BYTES)? {
-        return parse_seed(&path, &line);
+    if let Some(identity) = load_identity(dir)? {
+        return Ok(identity);
     }
+    let path = dir.join(IDENTITY_FILE);
     let seed = random(&path)?;
     let text = Zeroizing::new(BASE32_NOPAD_NOCASE.encode(&*seed).to_ascii_lowercase());
     write_line(&path, &text)?;
     Ok(Identity::from_seed(&seed))
+}
+
+/// The node's identity, if there is one yet.
+///
+/// # Errors
+/// The file cannot be read, or does not hold a seed.
+pub fn load_identity(dir: &Path) -> Result<Option<Identity>, StoreError> {
+    let path = dir.join(IDENTITY_FILE);
+    let line = read_line(&path, MAX_LINE_BYTES)?;
+    line.map(|line| parse_seed(&path, &line)).transpose()
 }
 
 fn parse_seed(path: &Path, line: &str) -> Result<Identity, StoreError> {

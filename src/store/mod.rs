@@ -18,6 +18,7 @@ mod batch;
 mod disk;
 mod error;
 pub mod files;
+mod ip_table;
 mod lock;
 mod schema;
 mod tables;
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 use crate::mesh::entry::{Entry, Slot};
 use crate::mesh::floor::Floor;
 use crate::mesh::id::NodeId;
+use crate::mesh::ip_table::{Place, Row};
 use crate::mesh::members::KnownPeer;
 use crate::mesh::name::Bucket;
 
@@ -71,6 +73,8 @@ pub struct Loaded {
     pub knocks: Vec<(u64, [u8; 12])>,
     /// Roles left with the daemon: number and specification.
     pub roles: Vec<(u64, Vec<u8>)>,
+    /// Machines that are reached by address, in the order of their keys.
+    pub ip_table: Vec<Row>,
     /// Rows that could not be read, each with its reason. They stay in the file.
     pub damaged: Vec<String>,
 }
@@ -118,7 +122,14 @@ pub enum Change {
     },
     /// Forgets a role.
     ForgetRole(u64),
-    /// Forgets ledger, floors, peers, counts, knocks and roles; the boot number stays.
+    /// Sets rows of the IP table. Many at once take less memory than as many changes.
+    PutMachines(Vec<Arc<Row>>),
+    /// Removes a row of the IP table because the user asked for it.
+    RemoveMachine(Place),
+    /// Removes all rows of the IP table.
+    ClearMachines,
+    /// Forgets ledger, floors, peers, counts, knocks and roles; the boot number and the IP table
+    /// stay.
     ForgetNetwork,
 }
 

@@ -13,6 +13,7 @@ use redb::{
 };
 
 use super::disk::{refuse_non_file, remove_file, sync_dir};
+use super::ip_table::read_ip;
 use super::lock::describe_holder;
 use super::tables::{
     META_BOOT, META_PROBE, META_SCHEMA, RowError, Table, damage, number, read_count, read_entry,
@@ -30,12 +31,12 @@ const CACHE_BYTES: usize = 4 * 1024 * 1024;
 type Migration = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
 /// Migration `n` leads from schema `n` to `n + 1`. Never changed once released; only added to.
-pub(super) const MIGRATIONS: &[Migration] = &[first_tables, floors];
+pub(super) const MIGRATIONS: &[Migration] = &[first_tables, floors, ip_table];
 
 fn first_tables(txn: &WriteTransaction) -> Result<(), redb::Error> {
     for table in Table::ALL {
         // What came with a later schema comes with its migration.
-        if table != Table::Floors {
+        if !matches!(table, Table::Floors | Table::Machines) {
             txn.open_table(table.definition())?;
         }
     }
@@ -44,6 +45,11 @@ fn first_tables(txn: &WriteTransaction) -> Result<(), redb::Error> {
 
 fn floors(txn: &WriteTransaction) -> Result<(), redb::Error> {
     txn.open_table(Table::Floors.definition())?;
+    Ok(())
+}
+
+fn ip_table(txn: &WriteTransaction) -> Result<(), redb::Error> {
+    txn.open_table(Table::Machines.definition())?;
     Ok(())
 }
 
@@ -257,6 +263,7 @@ fn read_all(db: &Database, loaded: &mut Loaded) -> Result<(), redb::Error> {
     loaded.counts = read_table(&txn, Table::Counts, damaged, read_count)?;
     loaded.knocks = read_table(&txn, Table::Knocks, damaged, read_knock)?;
     loaded.roles = read_table(&txn, Table::Roles, damaged, read_role)?;
+    loaded.ip_table = read_table(&txn, Table::Machines, damaged, read_ip)?;
     Ok(())
 }
 

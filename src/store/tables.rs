@@ -77,10 +77,17 @@ pub(super) enum Table {
     ///
     /// *Value* 1, then the specification's bytes, which the store does not read.
     Roles,
+    /// *Table* `ip_table`: machines that are reached by address.
+    ///
+    /// *Key* 4, IPv4 (4); or 6, IPv6 (16), u8 length, zone; or `n`, u8 length, host name; then
+    /// port (u16). Addresses are in canonical form.
+    ///
+    /// *Value* 1, then the row of `ip_table.rs`.
+    Machines,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 7] = [
+    pub(super) const ALL: [Table; 8] = [
         Table::Meta,
         Table::Ledger,
         Table::Floors,
@@ -88,6 +95,7 @@ impl Table {
         Table::Counts,
         Table::Knocks,
         Table::Roles,
+        Table::Machines,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -99,7 +107,13 @@ impl Table {
             Table::Counts => "request_counts",
             Table::Knocks => "seen_knocks",
             Table::Roles => "roles",
+            Table::Machines => "ip_table",
         }
+    }
+
+    /// Whether it is about the network, and goes when that is left.
+    pub(super) const fn is_of_network(self) -> bool {
+        !matches!(self, Table::Meta | Table::Machines)
     }
 
     pub(super) const fn definition(self) -> Definition {
@@ -384,13 +398,13 @@ pub(super) fn damage(table: Table, key: &[u8], why: &RowError) -> String {
     format!("table {}, row {key}: {why}", table.name())
 }
 
-fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(row, vec![VERSION_1]).map_err(|error| StoreError::Refused {
         what: format!("a row could not be encoded: {error}"),
     })
 }
 
-fn decode<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, RowError> {
+pub(super) fn decode<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, RowError> {
     if value.len() > MAX_ROW_BYTES {
         return Err(RowError::Long { len: value.len() });
     }
@@ -429,7 +443,7 @@ fn node(bytes: &[u8]) -> Result<NodeId, RowError> {
     NodeId::from_bytes(bytes).map_err(content)
 }
 
-fn content(error: impl std::fmt::Display) -> RowError {
+pub(super) fn content(error: impl std::fmt::Display) -> RowError {
     RowError::Content(error.to_string())
 }
 

@@ -50,7 +50,7 @@ fn apply(
 ) -> Result<(), redb::Error> {
     if batch.forget_network {
         for table in Table::ALL {
-            if table != Table::Meta {
+            if table.is_of_network() {
                 txn.open_table(table.definition())?.retain(|_, _| false)?;
             }
         }
@@ -66,6 +66,10 @@ fn apply(
     }
     if !batch.floors.is_empty() {
         void_below(txn, &batch.floors)?;
+    }
+    if batch.clear_machines {
+        txn.open_table(Table::Machines.definition())?
+            .retain(|_, _| false)?;
     }
     for table in Table::ALL {
         let first = (table, Vec::new());

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tempfile::TempDir;
 use tokio::sync::{Mutex as Gate, OwnedMutexGuard, broadcast, watch};
 use warren::api::shapes::{NodeError, Problem, RoleInfo, RoleKind, Status, Usage};
 use warren::api::{Control, Stop};
@@ -14,6 +15,7 @@ use warren::mesh::id::{Identity, NodeId};
 use warren::mesh::name::Bucket;
 use warren::mesh::time::Now;
 use warren::mesh::view::{NodeView, PathKind, PathView, Provider, View};
+use warren::service::ip_table::IpTable;
 use warren::service::spec::{ExposeSpec, IngressSpec};
 use zeroize::Zeroizing;
 
@@ -58,13 +60,18 @@ pub(crate) struct FakeNode {
     at_gate: watch::Sender<bool>,
     ledger: Mutex<Vec<Entry>>,
     imports: Mutex<usize>,
+    ip_table: IpTable,
+    _data: TempDir,
     served: Mutex<u64>,
     stops: Mutex<Vec<Stop>>,
 }
 
 impl Default for FakeNode {
     fn default() -> Self {
+        let data = tempfile::tempdir().unwrap();
         Self {
+            ip_table: IpTable::open(data.path(), NOW_MS).unwrap(),
+            _data: data,
             http_token: false,
             events: broadcast::channel(16).0,
             view: watch::channel(Arc::new(view())).0,
@@ -304,6 +311,10 @@ impl Control for FakeNode {
 
     fn http_token(&self) -> Option<Zeroizing<String>> {
         self.http_token.then(|| self.join_token())
+    }
+
+    fn ip_table(&self) -> IpTable {
+        self.ip_table.clone()
     }
 
     fn expose(&self, spec: ExposeSpec, keep: bool) -> BoxFuture<'_, Result<RoleInfo, NodeError>> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use redb::{AccessGuard, Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -9,6 +10,7 @@ use tokio::runtime::Runtime;
 use warren::mesh::entry::{Class, Draft, Entry, NetworkId, Slot};
 use warren::mesh::floor::Floor;
 use warren::mesh::id::{Identity, NodeId};
+use warren::mesh::ip_table::{Place, Row, Source};
 use warren::mesh::members::KnownPeer;
 use warren::mesh::name::Bucket;
 use warren::store::{Change, Loaded, Store};
@@ -30,6 +32,7 @@ pub(crate) struct Held {
     pub(crate) counts: BTreeMap<(Bucket, NodeId), u64>,
     pub(crate) knocks: BTreeSet<(u64, [u8; 12])>,
     pub(crate) roles: BTreeMap<u64, Vec<u8>>,
+    pub(crate) machines: BTreeMap<Place, Row>,
 }
 
 impl Held {
@@ -37,6 +40,7 @@ impl Held {
     pub(crate) fn of(loaded: Loaded) -> Self {
         let slot = |entry: Entry| (entry.slot.clone(), entry);
         let count = |(bucket, node, count)| ((bucket, node), count);
+        let machine = |row: Row| (row.place.clone(), row);
         Self {
             boot: loaded.boot,
             ledger: loaded.ledger.into_iter().map(slot).collect(),
@@ -45,6 +49,7 @@ impl Held {
             counts: loaded.counts.into_iter().map(count).collect(),
             knocks: loaded.knocks.into_iter().collect(),
             roles: loaded.roles.into_iter().collect(),
+            machines: loaded.ip_table.into_iter().map(machine).collect(),
         }
     }
 
@@ -66,10 +71,18 @@ impl Held {
             Change::ForgetKnocksBefore(end) => self.knocks.retain(|(epoch, _)| *epoch >= end),
             Change::Role { id, spec } => drop(self.roles.insert(id, spec)),
             Change::ForgetRole(id) => drop(self.roles.remove(&id)),
+            Change::PutMachines(rows) => {
+                let rows = rows.iter().map(|row| (row.place.clone(), Row::clone(row)));
+                self.machines.extend(rows);
+            }
+            Change::RemoveMachine(place) => drop(self.machines.remove(&place)),
+            Change::ClearMachines => self.machines.clear(),
             Change::ForgetNetwork => {
                 let boot = self.boot;
+                let machines = std::mem::take(&mut self.machines);
                 *self = Self {
                     boot,
+                    machines,
                     ..Self::default()
                 };
             }
@@ -266,6 +279,7 @@ pub(crate) fn tell(runtime: &Runtime) -> Recording {
     }];
     let mut first = Session::open(runtime, &disk, UNIX_MS).unwrap();
     first_life(&mut first);
+    first.commit(vec![vec![Change::PutMachines(machines(40, "first"))]]);
     steps.extend(first.close());
     let mut second = Session::open(runtime, &disk, 5).unwrap();
     second_life(&mut second);
@@ -316,6 +330,10 @@ fn second_life(store: &mut Session<'_>) {
         vec![Change::ForgetKnocksBefore(8), Change::ForgetRole(1)],
         vec![Change::ForgetPeer(peer(3).id), knock(9, 4), count(3, 2)],
     ]);
+    store.commit(vec![vec![
+        Change::ClearMachines,
+        Change::PutMachines(machines(60, "second")),
+    ]]);
     store.later(vec![count(2, 1)]);
 }
 
@@ -345,6 +363,7 @@ pub(crate) fn before_floors(runtime: &Runtime) -> (Vec<u8>, Held) {
     let database = open_bare(&disk);
     let txn = database.begin_write().unwrap();
     assert!(txn.delete_table(bytes("floors")).unwrap());
+    assert!(txn.delete_table(bytes("ip_table")).unwrap());
     let mut meta = txn.open_table(bytes("meta")).unwrap();
     meta.insert(b"schema".as_slice(), [1, 1].as_slice())
         .unwrap();
@@ -352,6 +371,17 @@ pub(crate) fn before_floors(runtime: &Runtime) -> (Vec<u8>, Held) {
     txn.commit().unwrap();
     drop(database);
     (disk.image(), held)
+}
+
+/// The machines of one import of an IP table.
+fn machines(count: u8, name: &str) -> Vec<Arc<Row>> {
+    let machine = |n| {
+        let place = format!("192.0.2.{n}").parse().unwrap();
+        let mut row = Row::new(place, Source::Imported);
+        row.name = name.to_owned();
+        row.into()
+    };
+    (0..count).map(machine).collect()
 }
 
 /// What redb itself makes: a database before the first migration.

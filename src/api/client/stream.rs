@@ -1,7 +1,7 @@
 //! Answers that go on: one JSON object per line, empty lines in between that only show that the
 //! daemon is alive.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
@@ -87,6 +87,39 @@ impl Lines {
             });
         }
         Ok(None)
+    }
+}
+
+/// A long answer as it comes. Dropping it ends it at the daemon.
+#[derive(Debug)]
+pub struct Download {
+    body: Incoming,
+    _connection: Connection,
+}
+
+impl Download {
+    pub(super) fn new(body: Incoming, connection: Connection) -> Self {
+        Self {
+            body,
+            _connection: connection,
+        }
+    }
+
+    /// The next bytes; `None` at the end of the whole answer.
+    ///
+    /// # Errors
+    /// [`ClientError::Lost`] if the daemon died before that.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            match self.body.frame().await {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => return Ok(Some(data)),
+                    Err(_) => continue,
+                },
+                Some(Err(_)) => return Err(ClientError::Lost),
+                None => return Ok(None),
+            }
+        }
     }
 }
 

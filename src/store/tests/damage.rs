@@ -48,14 +48,14 @@ fn damaged_rows_are_reported_and_kept() {
         }
     }
     let (store, loaded) = Store::open(dir.path(), 2).unwrap();
-    assert_eq!(loaded.damaged.len(), 6, "{:?}", loaded.damaged);
+    assert_eq!(loaded.damaged.len(), 7, "{:?}", loaded.damaged);
     assert!(loaded.damaged[0].contains("table ledger, row 3f"));
     assert_eq!(keys(&loaded), ["good"]);
     assert_eq!(loaded.peers, [peer(2)]);
     drop(store);
     wait_free(dir.path());
     let (_store, loaded) = Store::open(dir.path(), 3).unwrap();
-    assert_eq!(loaded.damaged.len(), 6, "they were deleted");
+    assert_eq!(loaded.damaged.len(), 7, "they were deleted");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_newer_schema_is_refused_by_number() {
     edit(&file, Table::Meta, META_SCHEMA, &number(99));
     let error = open_error(dir.path()).to_string();
     assert!(error.contains("schema 99"), "{error}");
-    assert!(error.contains("knows up to 2"), "{error}");
+    assert!(error.contains("knows up to 3"), "{error}");
 }
 
 #[test]

@@ -226,6 +226,9 @@ fn change() -> impl Strategy<Value = Change> {
         (0u64..3).prop_map(Change::ForgetRole),
         (1u8..3).prop_map(|n| Change::Peer(peer(n))),
         (1u8..3).prop_map(|n| Change::ForgetPeer(node(n))),
+        (1u8..4, any::<u8>()).prop_map(|(n, v)| Change::PutMachines(vec![machine(n, v).into()])),
+        (1u8..4).prop_map(|n| Change::RemoveMachine(machine(n, 0).place)),
+        Just(Change::ClearMachines),
         Just(Change::ForgetNetwork),
     ]
 }
@@ -269,7 +272,14 @@ impl Model {
                 self.put(Table::Roles, &id.to_string(), format!("{spec:?}"));
             }
             Change::ForgetRole(id) => self.remove(Table::Roles, &id.to_string()),
-            Change::ForgetNetwork => self.0.clear(),
+            Change::PutMachines(rows) => {
+                for row in rows {
+                    self.put(Table::Machines, &row.place.to_string(), row.name.clone());
+                }
+            }
+            Change::RemoveMachine(place) => self.remove(Table::Machines, &place.to_string()),
+            Change::ClearMachines => self.0.retain(|(table, _), _| *table != Table::Machines),
+            Change::ForgetNetwork => self.0.retain(|(table, _), _| *table == Table::Machines),
         }
     }
 
@@ -300,6 +310,9 @@ impl Model {
         }
         for (id, spec) in &loaded.roles {
             model.put(Table::Roles, &id.to_string(), format!("{spec:?}"));
+        }
+        for row in &loaded.ip_table {
+            model.put(Table::Machines, &row.place.to_string(), row.name.clone());
         }
         model
     }

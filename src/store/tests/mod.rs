@@ -3,6 +3,7 @@
 mod damage;
 mod fault;
 mod group;
+mod ip_table;
 mod upgrade;
 mod vectors;
 
@@ -18,6 +19,7 @@ use super::writer::Pace;
 use super::*;
 use crate::mesh::entry::{Body, Class, Draft, NetworkId};
 use crate::mesh::id::Identity;
+use crate::mesh::ip_table::Source;
 
 const NETWORK: NetworkId = NetworkId([5; 16]);
 /// For waits that end with an event: long enough for a busy machine.
@@ -71,6 +73,13 @@ fn count(n: u8, add: u64) -> Change {
         node: node(n),
         add,
     }
+}
+
+fn machine(n: u8, name: u8) -> Row {
+    let place = format!("192.0.2.{n}:8088").parse().unwrap();
+    let mut row = Row::new(place, Source::Imported);
+    row.name = name.to_string();
+    row
 }
 
 fn keys(loaded: &Loaded) -> Vec<&str> {

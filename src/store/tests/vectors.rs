@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::store::batch::Batch;
+use crate::store::ip_table::read_ip;
 use crate::store::tables::{
     META_BOOT, META_SCHEMA, RowChange, Table, number, read_count, read_entry, read_floor,
     read_knock, read_number, read_peer, read_role,
@@ -48,6 +49,17 @@ fn examples() -> Vec<(&'static str, Change)> {
                 spec: b"{}".to_vec(),
             },
         ),
+        (
+            "a machine known by name only",
+            Change::PutMachines(vec![Arc::new(Row::new(
+                "localhost:8088".parse().unwrap(),
+                Source::Own,
+            ))]),
+        ),
+        (
+            "a machine with all fields",
+            Change::PutMachines(vec![ip_table::full().into()]),
+        ),
     ]
 }
 
@@ -61,7 +73,7 @@ fn written() -> Value {
         })
     };
     let mut rows = vec![
-        row(Table::Meta, "schema 2", META_SCHEMA, &number(2)),
+        row(Table::Meta, "schema 3", META_SCHEMA, &number(3)),
         row(Table::Meta, "boot", META_BOOT, &number(1_700_000_000_000)),
     ];
     for (says, change) in examples() {
@@ -112,6 +124,7 @@ fn the_vectors_read_as_what_they_say() {
                 let (id, spec) = read_role(&key, &value).unwrap();
                 Change::Role { id, spec }
             }
+            "ip_table" => Change::PutMachines(vec![read_ip(&key, &value).unwrap().into()]),
             _ => {
                 assert!(read_number(&value).is_ok());
                 continue;

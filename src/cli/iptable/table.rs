@@ -1,0 +1,211 @@
+//! The IP table of the data directory, through its daemon or by itself.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use warren::api::client::Download;
+use warren::api::shapes::{
+    Machine, MachineAdded, NodeError, PruneRequest, Pruned, TableImported, write_machines,
+};
+use warren::api::{ImportOptions, TableError};
+use warren::clock::{self, Clock};
+use warren::formats::iptable::{self, Profile};
+use warren::mesh::ip_table::{Place, Row, Sort};
+use warren::mesh::name::Name;
+use warren::{Client, ClientError, IpTable};
+
+use crate::cli::fail::Failure;
+use crate::config::Config;
+
+/// How long another process may have the directory without answering: a daemon that starts or
+/// ends, or a command like this one.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The table, as far as this command can reach it.
+pub(super) enum Table {
+    /// A daemon has it.
+    Daemon(Client),
+    /// No daemon runs: the directory is locked by this command.
+    Here(IpTable),
+    /// There is none yet, and none is made to read it.
+    None,
+}
+
+impl Table {
+    /// The table, made if there is none.
+    pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
+        Self::find(config.data_dir()?, true).await
+    }
+
+    /// The table, or nothing.
+    pub(super) async fn open_to_read(config: &Config) -> Result<Self, Failure> {
+        Self::find(config.data_dir()?, false).await
+    }
+
+    async fn find(dir: &Path, make: bool) -> Result<Self, Failure> {
+        let end = clock::deadline(PATIENCE);
+        loop {
+            match Client::connect(dir).await {
+                Ok(client) => return Ok(Self::Daemon(client)),
+                Err(ClientError::NoDaemon { .. }) => {}
+                Err(other) => return Err(other.into()),
+            }
+            if !make && !IpTable::exists(dir) {
+                return Ok(Self::None);
+            }
+            match IpTable::open(dir, Clock::default().now().unix_ms) {
+                Ok(table) => return Ok(Self::Here(table)),
+                Err(error) if error.code() == "in_use" && clock::instant() < end => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(refused(error)),
+            }
+        }
+    }
+
+    /// Lets go of the directory.
+    pub(super) async fn close(&self) -> Result<(), Failure> {
+        match self {
+            Self::Here(table) => table.close().await.map_err(refused),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn machines(&self, sort: Sort) -> Result<Vec<Machine>, Failure> {
+        match self {
+            Self::Daemon(client) => Ok(client.ip_table(sort).await?.ip_table),
+            Self::Here(table) => {
+                let mut rows = table.rows();
+                sort.sort(&mut rows);
+                Ok(rows.iter().map(|row| Machine::from(&**row)).collect())
+            }
+            Self::None => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) async fn write_json(&self, sort: Sort, out: &mut impl Write) -> Result<(), Failure> {
+        match self {
+            Self::Daemon(client) => copy(client.ip_table_json(sort).await?, out).await,
+            _ => {
+                let mut rows = self.rows();
+                sort.sort(&mut rows);
+                let mut out = BufWriter::new(out);
+                write_machines(&mut out, rows)?;
+                Ok(out.flush()?)
+            }
+        }
+    }
+
+    pub(super) async fn export(
+        &self,
+        format: Profile,
+        out: &mut impl Write,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Daemon(client) => copy(client.ip_table_export(format).await?, out).await,
+            _ => {
+                let mut out = BufWriter::new(out);
+                iptable::write(&mut out, self.rows(), format)?;
+                Ok(out.flush()?)
+            }
+        }
+    }
+
+    pub(super) async fn import(
+        &self,
+        document: Vec<u8>,
+        options: ImportOptions,
+    ) -> Result<TableImported, Failure> {
+        match self {
+            Self::Daemon(client) => Ok(client.ip_table_import(document, options).await?),
+            Self::Here(table) => {
+                let imported = table.import(document, options).await.map_err(refused)?;
+                Ok(TableImported::of(&imported, options.dry_run))
+            }
+            Self::None => Err(nothing()),
+        }
+    }
+
+    pub(super) async fn add(
+        &self,
+        place: &Place,
+        name: Option<Name>,
+        replace: bool,
+    ) -> Result<MachineAdded, Failure> {
+        match self {
+            Self::Daemon(client) => {
+                let address = place.to_string();
+                Ok(client.ip_table_add(address, name, replace).await?)
+            }
+            Self::Here(table) => {
+                let added = table.add(place.clone(), name, replace).await;
+                Ok(added.map_err(refused)?.into())
+            }
+            Self::None => Err(nothing()),
+        }
+    }
+
+    pub(super) async fn remove(&self, places: &[Place]) -> Result<(), Failure> {
+        match self {
+            Self::Daemon(client) => {
+                let addresses = places.iter().map(ToString::to_string).collect();
+                Ok(client.ip_table_remove(addresses).await?)
+            }
+            Self::Here(table) => table.remove(places).await.map_err(refused),
+            Self::None => Err(nothing()),
+        }
+    }
+
+    pub(super) async fn prune(&self, asked: PruneRequest) -> Result<Pruned, Failure> {
+        match self {
+            Self::Daemon(client) => Ok(client.ip_table_prune(asked).await?),
+            Self::Here(table) => {
+                let gone = table
+                    .prune(asked.all, asked.dry_run)
+                    .await
+                    .map_err(refused)?;
+                Ok(Pruned {
+                    dry_run: asked.dry_run,
+                    removed: gone.iter().map(|row| Machine::from(&**row)).collect(),
+                })
+            }
+            Self::None => Err(nothing()),
+        }
+    }
+
+    pub(super) async fn annotate(&self, text: String, place: Option<Place>) -> Result<(), Failure> {
+        match self {
+            Self::Daemon(client) => {
+                let address = place.map(|place| place.to_string());
+                Ok(client.ip_table_annotate(text, address).await?)
+            }
+            Self::Here(table) => table.annotate(text, place).await.map_err(refused),
+            Self::None => Err(nothing()),
+        }
+    }
+
+    fn rows(&self) -> Vec<std::sync::Arc<Row>> {
+        match self {
+            Self::Here(table) => table.rows(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+async fn copy(mut from: Download, out: &mut impl Write) -> Result<(), Failure> {
+    while let Some(bytes) = from.next().await? {
+        out.write_all(&bytes)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn refused(error: TableError) -> Failure {
+    NodeError::from(error).into()
+}
+
+fn nothing() -> Failure {
+    Failure::failed("not_found", "there is no table")
+}

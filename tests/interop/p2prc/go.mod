@@ -1,0 +1,3 @@
+module p2prc
+
+go 1.21

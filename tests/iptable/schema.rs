@@ -1,0 +1,34 @@
+//! What `--json` prints keeps to `schema/iptable.schema.json`, and has nothing beyond.
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/iptable.schema.json");
+    let mut schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    close(&mut schema);
+    jsonschema::validator_for(&schema).unwrap()
+});
+
+pub(crate) fn assert_iptable(document: &Value) {
+    let errors: Vec<_> = SCHEMA.iter_errors(document).collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{document:#}");
+}
+
+/// Fields may be added, but each must be in the schema by the time it is in the code.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.values_mut().for_each(close);
+            let is_object = object.get("type") == Some(&json!("object"));
+            if is_object && object.get("properties").is_some_and(Value::is_object) {
+                object.entry("additionalProperties").or_insert(json!(false));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
