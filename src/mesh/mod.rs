@@ -10,7 +10,8 @@
 //! | [`brain`] | everything that waits for nothing: links, membership, the ledger's spread |
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
-//! | [`stream`] | the bytes at the head of a tunnel's stream |
+//! | [`stream`] | the bytes at the head of a stream |
+//! | [`measure`] | what a measurement is, and whom a node measures with |
 
 pub mod addr;
 pub mod balance;
@@ -25,6 +26,7 @@ pub mod id;
 pub mod keys;
 pub mod knock;
 pub mod ledger;
+pub mod measure;
 pub mod members;
 pub mod name;
 pub mod observed;
