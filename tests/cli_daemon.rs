@@ -363,7 +363,11 @@ async fn a_watch_on_a_terminal_draws_its_table_anew() {
         // would take the Ctrl-C as well, and end with its own code.
         let mut command = Command::new("script");
         command
-            .args(["-qec", &format!("exec {program} nodes --watch"), "/dev/null"])
+            .args([
+                "-qec",
+                &format!("exec {program} nodes --watch"),
+                "/dev/null",
+            ])
             .env("WARREN_DATA_DIR", daemon.dir.path())
             .env("NO_COLOR", no_colour)
             .stdin(Stdio::piped())

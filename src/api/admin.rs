@@ -2,6 +2,7 @@
 //! its own user or root that have also read `admin.cookie`; does nothing itself but translate
 //! between HTTP and [`Control`].
 
+mod bench;
 mod ledger;
 mod roles;
 mod stream;
@@ -111,6 +112,7 @@ fn router(state: Admin, cookie: Cookie) -> Router {
         .route("/v1/ledger/export", get(ledger::export))
         .route("/v1/ledger/import", post(ledger::import))
         .route("/v1/ping", post(ping))
+        .route("/v1/bench", post(bench::bench))
         .route("/v1/drain", post(drain))
         .route("/v1/leave", post(leave))
         .route("/v1/stop", post(stop))

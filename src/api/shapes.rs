@@ -2,6 +2,7 @@
 //! one Rust type per JSON shape. Fields may be added, none renamed (`schema/*.schema.json`).
 //! Opens nothing and decides nothing.
 
+mod bench;
 mod ledger;
 mod nodes;
 mod update;
@@ -15,6 +16,7 @@ use crate::mesh::id::NodeId;
 use crate::mesh::name::{Bucket, Name};
 use crate::service::spec::{ExposeSpec, IngressSpec};
 
+pub use bench::{Bench, BenchLine, BenchPhase, BenchProgress, BenchRequest};
 pub use ledger::{
     ExportedEntry, Imported, LEDGER_FORMAT, LedgerDocument, LedgerItem, LedgerList, LedgerValue,
 };

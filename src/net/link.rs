@@ -223,6 +223,14 @@ impl Link {
         self.connection.rtt()
     }
 
+    /// Packets sent so far on the present path, and how many of them were lost. Probes for a
+    /// larger packet are left out: they are meant to be lost.
+    pub fn packets(&self) -> (u64, u64) {
+        let path = self.connection.stats().path;
+        let sent = path.sent_packets.saturating_sub(path.sent_plpmtud_probes);
+        (sent, path.lost_packets)
+    }
+
     /// Resolves when the connection has ended.
     pub async fn closed(&self) -> ConnectionError {
         self.connection.closed().await

@@ -16,6 +16,7 @@
 //! Stop order: announce the departure, stop accepting, drain until the deadline, cut what is left,
 //! close the links, close the store, and only then the admin socket.
 
+mod bench;
 mod builder;
 mod control;
 mod ledger;
@@ -51,7 +52,10 @@ use crate::service::counts::Counters;
 use crate::service::expose::Exposes;
 use crate::store::Store;
 
-pub use crate::api::shapes::{NodeError, Problem, RoleInfo, RoleKind, Status, Usage};
+pub use crate::api::shapes::{
+    Bench, BenchPhase, BenchProgress, NodeError, Problem, RoleInfo, RoleKind, Status, Usage,
+};
+pub use crate::mesh::measure::Limits;
 pub use crate::service::spec::{ExposeSpec, Failover, IngressSpec, Mode, Strategy, TlsSpec};
 pub use builder::{DEFAULT_HTTP, DEFAULT_LISTEN, NodeBuilder};
 pub use ledger::Ledger;

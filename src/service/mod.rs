@@ -11,6 +11,7 @@
 //! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side, [`client`] a client's, [`held`] what waits |
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
 //! | [`tls`] | TLS towards clients |
+//! | [`measure`] | throughput of the way to another node, asked and served |
 //! | [`counts`] | connections per service and node |
 
 #[cfg(feature = "p2p")]
@@ -33,6 +34,8 @@ mod health;
 pub mod held;
 #[cfg(feature = "p2p")]
 pub mod ingress;
+#[cfg(feature = "p2p")]
+pub mod measure;
 #[cfg(feature = "p2p")]
 pub mod page;
 #[cfg(feature = "p2p")]
