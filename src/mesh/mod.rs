@@ -11,7 +11,7 @@
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
 //! | [`stream`] | the bytes at the head of a stream |
-//! | [`measure`] | what a measurement is, and whom a node measures with |
+//! | [`measure`], [`probe`] | what a measurement is, whom a node measures with, what the probe of a server says |
 
 pub mod addr;
 pub mod balance;
@@ -30,6 +30,7 @@ pub mod measure;
 pub mod members;
 pub mod name;
 pub mod observed;
+pub mod probe;
 pub mod rate;
 pub mod records;
 pub mod resolve;

@@ -12,6 +12,7 @@
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
 //! | [`tls`] | TLS towards clients |
 //! | [`measure`] | throughput of the way to another node, asked and served |
+//! | [`probe`] | asks many P2PRC servers at once over HTTP whether they answer, and how fast |
 //! | [`counts`] | connections per service and node |
 
 #[cfg(feature = "p2p")]
@@ -40,6 +41,7 @@ pub mod measure;
 pub mod page;
 #[cfg(feature = "p2p")]
 pub mod pipe;
+pub mod probe;
 #[cfg(feature = "p2p")]
 mod replay;
 pub mod spec;
