@@ -3,6 +3,7 @@
 //! timers are late, and saves up no more than [`LATE`]: there are no bursts.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,24 +143,27 @@ async fn relay(front: Arc<UdpSocket>, to: SocketAddr, mbps: f64, through: Arc<At
     let mut diallers: HashMap<SocketAddr, Queue> = HashMap::new();
     let mut buffer = vec![0; 65_536];
     while let Ok((len, from)) = front.recv_from(&mut buffer).await {
-        if !diallers.contains_key(&from) {
-            let Ok(back) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await else {
-                return;
-            };
-            let back = Arc::new(back);
-            let forth = Queue::new(Arc::clone(&back), to, mbps, Arc::clone(&through));
-            let answers = Queue::new(Arc::clone(&front), from, mbps, Arc::clone(&through));
-            tokio::spawn(async move {
-                let mut buffer = vec![0; 65_536];
-                while let Ok(len) = back.recv(&mut buffer).await {
-                    answers.push(&buffer[..len]);
-                }
-            });
-            diallers.insert(from, forth);
-        }
-        if let Some(forth) = diallers.get(&from) {
-            forth.push(&buffer[..len]);
-        }
+        let forth = match diallers.entry(from) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let Ok(back) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await else {
+                    return;
+                };
+                let back = Arc::new(back);
+                let forth = Queue::new(Arc::clone(&back), to, mbps, Arc::clone(&through));
+                let answers = Queue::new(Arc::clone(&front), from, mbps, Arc::clone(&through));
+                tokio::spawn(listen(back, answers));
+                new.insert(forth)
+            }
+        };
+        forth.push(&buffer[..len]);
+    }
+}
+
+async fn listen(back: Arc<UdpSocket>, answers: Queue) {
+    let mut buffer = vec![0; 65_536];
+    while let Ok(len) = back.recv(&mut buffer).await {
+        answers.push(&buffer[..len]);
     }
 }
 

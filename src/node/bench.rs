@@ -1,4 +1,4 @@
-//! Measures the way to another node.
+//! Measures the way to another node, and is a witness that this machine is online.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,11 @@ use crate::api::shapes::{Bench, BenchPhase, BenchProgress};
 use crate::clock;
 use crate::mesh::id::NodeId;
 use crate::mesh::measure::{Limits, Loss, Measurement, RoundTrip};
+use crate::mesh::probe::Reach;
 use crate::net::link::Link;
 use crate::service::end::QuicEnd;
 use crate::service::measure::{self, MeasureError};
+use crate::service::probe::{Witness, own_addresses};
 use crate::service::tunnels::Tunnels;
 
 /// Round trips of one measurement, after one more that opens the link.
@@ -96,6 +98,20 @@ impl Node {
         let name = self.view().nodes.get(&node).map(|node| node.name.clone());
         let loss = Loss::of(packets.sent, packets.lost);
         Ok(Bench::of(node, name, &found, loss))
+    }
+
+    /// Tells the probe of servers whether this machine is online: whether a node that answers is
+    /// linked from an address that far away. A node that fell silent answers for up to 3 s more
+    /// (see [`Node::view`]). Keeps the node's handle.
+    pub fn witness(&self) -> Witness {
+        let node = self.clone();
+        let own = own_addresses();
+        Arc::new(move |reach| {
+            let view = node.view();
+            let answers = |id: &NodeId| view.nodes.get(id).is_some_and(|node| node.online);
+            let mut peers = node.inner.net.peers().into_iter();
+            peers.any(|(id, addr)| Reach::of(addr.ip(), &own) >= reach && answers(&id))
+        })
     }
 
     async fn round_trips(

@@ -29,6 +29,7 @@ use crate::mesh::measure::{Limits, RoundTrip};
 use crate::mesh::probe::{Found, Reach, Undecided, Unmeasured, Verdict, judge};
 use http::Trouble;
 use online::Online;
+pub use online::own_addresses;
 
 /// Says whether somebody at least this far away was heard within the last seconds, by other
 /// means than this probe.

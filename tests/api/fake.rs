@@ -338,7 +338,7 @@ impl Control for FakeNode {
         Box::pin(async { Ok(Duration::from_micros(1500)) })
     }
 
-    /// Measures node 3 in two steps; the others refuse.
+    /// Measures node 3; node 2 is silent, node 1 takes for ever.
     fn bench(
         &self,
         node: NodeId,
@@ -346,7 +346,7 @@ impl Control for FakeNode {
         progress: watch::Sender<BenchProgress>,
     ) -> BoxFuture<'_, Result<Bench, NodeError>> {
         Box::pin(async move {
-            if node != id(3) {
+            if node == id(2) {
                 return Err(NodeError::new("unreachable", "it is silent"));
             }
             let measured = Measurement {
@@ -359,6 +359,9 @@ impl Control for FakeNode {
                 done: 1,
                 of: limits.bytes,
             });
+            if node == id(1) {
+                std::future::pending::<()>().await;
+            }
             Ok(Bench::of(node, None, &measured, Loss::of(10, 1)))
         })
     }

@@ -118,7 +118,7 @@ pub(crate) async fn says(answer: &'static [u8]) -> SocketAddr {
     raw(async move |mut tcp: TcpStream| {
         let mut request = [0; 4096];
         if tcp.read(&mut request).await.is_ok() && tcp.write_all(answer).await.is_ok() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     })
     .await

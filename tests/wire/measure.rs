@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use warren::mesh::measure::Limits;
 use warren::mesh::measure::wire::{REPORT_BYTES, Report, Request, Way};
+use warren::mesh::probe::Reach;
 use warren::mesh::stream::{Cut, Opening, Refusal, Status};
 use warren::node::{Bench, BenchPhase, BenchProgress, NodeError};
 
@@ -294,4 +295,15 @@ async fn tunnels_go_on_beside_a_measurement() {
     };
     found.unwrap();
     assert!(answered > 10, "only {answered} requests in four seconds");
+}
+
+#[tokio::test]
+async fn a_node_is_a_witness_as_far_as_its_links_go_and_while_they_are_heard() {
+    let (a, b) = pair().await;
+    let witness = b.witness();
+    assert!(witness(Reach::Own));
+    // Nodes on this machine say nothing of the network beyond.
+    assert!(!witness(Reach::Near) && !witness(Reach::Far));
+    a.stop().await;
+    until("nobody is heard", || !witness(Reach::Own)).await;
 }

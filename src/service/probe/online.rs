@@ -37,16 +37,8 @@ struct Heard {
 
 impl Online {
     pub(super) fn new(given: Option<Witness>) -> Self {
-        let own = match if_addrs::get_if_addrs() {
-            Ok(all) => all.iter().map(if_addrs::Interface::ip).collect(),
-            Err(error) => {
-                // Then own addresses count as near ones: one witness more is asked for.
-                tracing::debug!(%error, "interface addresses are unknown");
-                Vec::new()
-            }
-        };
         Self {
-            own,
+            own: own_addresses(),
             given,
             near: Mutex::default(),
             far: Mutex::default(),
@@ -109,6 +101,16 @@ impl Online {
         }
         all
     }
+}
+
+/// Addresses of this machine. Where the system does not tell, they count as near ones: one witness
+/// more is asked for.
+pub fn own_addresses() -> Vec<IpAddr> {
+    let all = if_addrs::get_if_addrs().unwrap_or_else(|error| {
+        tracing::debug!(%error, "interface addresses are unknown");
+        Vec::new()
+    });
+    all.iter().map(if_addrs::Interface::ip).collect()
 }
 
 async fn says_something(addr: SocketAddr) -> bool {
