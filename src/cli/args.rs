@@ -157,8 +157,9 @@ with --bg; otherwise this command is the daemon.")]
   warren bench atlas --json | jq .download_mbps
 
 Each way it ends after --bytes or --time, whichever comes first. Other traffic of the link goes
-first: what is measured is what one more connection would get. Loss is that of the packets this
-node sent: the round trips and the upload, with what the upload itself provoked.")]
+first: what is measured is what one more connection would get. Loss is that of the packets which
+this node sent for the round trips, as QUIC found it. An upload provokes losses of its own, as it
+looks for what the way can take; they are shown beside it.")]
     Bench(BenchArgs),
     /// What happens, as it happens
     #[command(after_help = "Examples:

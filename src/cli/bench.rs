@@ -85,7 +85,9 @@ fn table(found: &Bench) -> Table {
     };
     let mbps = |mbps: Option<f64>| mbps.map(|mbps| format!("{mbps:.1} Mbit/s"));
     let ms = |ms: Option<f64>| ms.map(|ms| format!("{ms:.3} ms"));
-    let percent = found.loss.map(|loss| format!("{:.2} %", loss * 100.0));
+    let percent = |loss: f64| format!("{:.2} %", loss * 100.0);
+    let provoked = found.upload_loss.map(percent);
+    let provoked = provoked.map_or_else(String::new, |loss| format!(", {loss} of packets lost"));
     let median = ms(found.latency_median_ms).unwrap_or_default();
     Table {
         header: &["to", "measured", "from"],
@@ -98,7 +100,7 @@ fn table(found: &Bench) -> Table {
             ),
             row(
                 "loss",
-                percent,
+                found.loss.map(percent),
                 format!("{} of {} packets", found.packets_lost, found.packets_sent),
             ),
             row(
@@ -109,7 +111,7 @@ fn table(found: &Bench) -> Table {
             row(
                 "upload",
                 mbps(found.upload_mbps),
-                transfer(found.upload_bytes, found.upload_s),
+                transfer(found.upload_bytes, found.upload_s) + &provoked,
             ),
         ],
         empty: "",

@@ -18,10 +18,11 @@ use crate::service::measure::{self, MeasureError};
 use crate::service::probe::{Witness, own_addresses};
 use crate::service::tunnels::Tunnels;
 
-/// Round trips of one measurement, after one more that opens the link.
-const ROUND_TRIPS: u64 = 20;
+/// Round trips of one measurement, after one more that opens the link. The more, the smaller a
+/// loss is seen.
+const ROUND_TRIPS: u64 = 100;
 /// No more are begun after this long.
-const ROUND_TRIPS_TIME: Duration = Duration::from_secs(3);
+const ROUND_TRIPS_TIME: Duration = Duration::from_secs(2);
 
 impl Node {
     /// Measures round trips, throughput each way and loss to a node; `progress` tells how far it
@@ -70,12 +71,11 @@ impl Node {
         };
         // The first opens the link, and is not counted.
         self.ping(node).await?;
-        let mut packets = Packets::default();
         let before = self.packets(node).await;
         let round_trip = self
             .round_trips(node, tell(BenchPhase::RoundTrip, ROUND_TRIPS))
             .await?;
-        packets.add(before, self.packets(node).await);
+        let loss = lost(before, self.packets(node).await);
 
         let failed = |error| measure_error(node, error);
         let mut told = tell(BenchPhase::Download, limits.bytes);
@@ -88,7 +88,7 @@ impl Node {
         let before = self.packets(node).await;
         let upload = measure::upload(end, limits, &inner.clock, &mut told).await;
         let upload = upload.map_err(failed)?;
-        packets.add(before, self.packets(node).await);
+        let upload_loss = lost(before, self.packets(node).await);
 
         let found = Measurement {
             round_trip: RoundTrip::of(&round_trip),
@@ -96,8 +96,7 @@ impl Node {
             upload,
         };
         let name = self.view().nodes.get(&node).map(|node| node.name.clone());
-        let loss = Loss::of(packets.sent, packets.lost);
-        Ok(Bench::of(node, name, &found, loss))
+        Ok(Bench::of(node, name, &found, loss, upload_loss))
     }
 
     /// Tells the probe of servers whether this machine is online: whether a node that answers is
@@ -158,23 +157,12 @@ impl Node {
 /// A link, and packets sent and lost on it so far.
 type Snapshot = (Arc<Link>, (u64, u64));
 
-/// Packets of the parts of a measurement in which this node sends.
-#[derive(Default)]
-struct Packets {
-    sent: u64,
-    lost: u64,
-}
-
-impl Packets {
-    /// Takes one part in; nothing, if the link was another one in the end.
-    fn add(&mut self, before: Option<Snapshot>, after: Option<Snapshot>) {
-        if let (Some((link, before)), Some((same, after))) = (before, after)
-            && Arc::ptr_eq(&link, &same)
-        {
-            self.sent += after.0.saturating_sub(before.0);
-            self.lost += after.1.saturating_sub(before.1);
-        }
-    }
+/// What was lost between two looks; `None` if the link was another one in the end.
+fn lost(before: Option<Snapshot>, after: Option<Snapshot>) -> Option<Loss> {
+    let ((link, before), (same, after)) = (before?, after?);
+    let sent = after.0.saturating_sub(before.0);
+    let lost = after.1.saturating_sub(before.1);
+    Arc::ptr_eq(&link, &same).then(|| Loss::of(sent, lost))?
 }
 
 fn measure_error(node: NodeId, error: MeasureError) -> NodeError {

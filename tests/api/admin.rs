@@ -117,6 +117,7 @@ async fn a_bench_tells_how_far_it_is_and_ends_with_one_word() {
     let found = client.bench(&request, |_| {}).await.unwrap();
     assert_eq!((found.id, found.download_mbps), (id(3), Some(8.0)));
     assert_eq!((found.loss, found.upload_mbps), (Some(0.1), None));
+    assert_eq!(found.upload_loss, Some(0.5));
     assert_schema("bench", &serde_json::to_value(&found).unwrap());
 
     request.node = "n2".to_owned();

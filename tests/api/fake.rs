@@ -362,7 +362,13 @@ impl Control for FakeNode {
             if node == id(1) {
                 std::future::pending::<()>().await;
             }
-            Ok(Bench::of(node, None, &measured, Loss::of(10, 1)))
+            Ok(Bench::of(
+                node,
+                None,
+                &measured,
+                Loss::of(10, 1),
+                Loss::of(4, 2),
+            ))
         })
     }
 

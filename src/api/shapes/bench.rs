@@ -68,9 +68,10 @@ pub struct Bench {
     pub latency_median_ms: Option<f64>,
     /// How many round trips were measured.
     pub round_trips: usize,
-    /// Part of this node's packets that was lost, from 0 to 1.
+    /// Part of this node's packets that was lost during the round trips, from 0 to 1. QUIC tells
+    /// which packets of a link were lost.
     pub loss: Option<f64>,
-    /// Packets this node sent.
+    /// Packets this node sent for the round trips.
     pub packets_sent: u64,
     /// How many of them were lost.
     pub packets_lost: u64,
@@ -86,11 +87,20 @@ pub struct Bench {
     pub upload_bytes: Option<u64>,
     /// Seconds they took to come.
     pub upload_s: Option<f64>,
+    /// Part of this node's packets that was lost during the upload, from 0 to 1: some of that the
+    /// upload itself provokes, as it looks for what the way can take.
+    pub upload_loss: Option<f64>,
 }
 
 impl Bench {
     /// What was measured of the way to `id`.
-    pub fn of(id: NodeId, name: Option<Name>, found: &Measurement, loss: Option<Loss>) -> Self {
+    pub fn of(
+        id: NodeId,
+        name: Option<Name>,
+        found: &Measurement,
+        loss: Option<Loss>,
+        upload_loss: Option<Loss>,
+    ) -> Self {
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
         Self {
             id,
@@ -107,6 +117,7 @@ impl Bench {
             upload_mbps: found.upload_mbps(),
             upload_bytes: found.upload.map(|up| up.bytes()),
             upload_s: found.upload.map(|up| up.elapsed().as_secs_f64()),
+            upload_loss: upload_loss.map(|loss| loss.ratio()),
         }
     }
 }
