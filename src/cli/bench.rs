@@ -60,7 +60,11 @@ impl Bar {
             BenchPhase::Download => ("download", &self.bytes),
             BenchPhase::Upload => ("upload", &self.bytes),
         };
+        if progress.of == 0 {
+            return;
+        }
         if self.bar.message() != message {
+            self.bar.reset();
             self.bar.set_style(style.clone());
             self.bar.set_message(message);
         }
