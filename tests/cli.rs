@@ -124,7 +124,7 @@ fn wrong_usage_under_json_is_a_document_on_stdout() {
 #[test]
 fn without_a_daemon_its_commands_exit_3() {
     let world = World::new();
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 13] = [
         &["status"],
         &["nodes"],
         &["services", "--roles"],
@@ -132,6 +132,7 @@ fn without_a_daemon_its_commands_exit_3() {
         &["ledger", "ls"],
         &["ledger", "put", "b", "k", "v"],
         &["ping", "atlas"],
+        &["bench", "atlas"],
         &["events"],
         &["drain"],
         &["leave", "--yes"],

@@ -147,6 +147,37 @@ async fn lists_are_tables_for_people_and_documents_for_programs() {
 }
 
 #[tokio::test]
+async fn a_bench_is_a_table_for_people_and_a_document_for_programs() {
+    let daemon = Daemon::start().await;
+    let text = said(&daemon, &["bench", "n3", "--bytes", "2M"]).await;
+    let line = |what: &str| {
+        let mut lines = text.lines().map(|line| line.split_whitespace());
+        let mut line = lines
+            .find(|line| line.clone().next() == Some(what))
+            .unwrap();
+        line.next();
+        line.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("latency"), "1.500 ms least of 1, median 1.500 ms");
+    assert_eq!(line("loss"), "10.00 % 1 of 10 packets");
+    assert_eq!(line("download"), "16.0 Mbit/s 2000000 bytes in 1.00 s");
+    let upload = "unknown too little arrived to tell, 50.00 % of packets lost";
+    assert_eq!(line("upload"), upload);
+    let document = json(&daemon, &["bench", "n3", "--json"]).await;
+    assert_eq!(document["download_bytes"], 256_000_000);
+    assert_eq!(document["upload_mbps"], serde_json::Value::Null);
+
+    let ask = ["--json", "bench", "n2"];
+    assert_eq!(refused(&daemon, 1, &ask).await, "unreachable");
+    let ask = ["--json", "bench", "nobody"];
+    assert_eq!(refused(&daemon, 1, &ask).await, "not_found");
+    for flags in [["--bytes", "0"], ["--time", "31s"], ["--bytes", "5 M"]] {
+        let ask = [&["--json", "bench", "n3"], &flags[..]].concat();
+        assert_eq!(refused(&daemon, 2, &ask).await, "usage");
+    }
+}
+
+#[tokio::test]
 async fn a_role_lives_as_long_as_its_command() {
     let daemon = Daemon::start().await;
     let mut command = Running::start(warren(&daemon, &["expose", "llm", "127.0.0.1:8080"]));

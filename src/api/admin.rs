@@ -2,6 +2,7 @@
 //! its own user or root that have also read `admin.cookie`; does nothing itself but translate
 //! between HTTP and [`Control`].
 
+mod bench;
 mod download;
 mod ip_table;
 mod ledger;
@@ -120,6 +121,7 @@ fn router(state: Admin, cookie: Cookie) -> Router {
         .route("/v1/iptable/prune", post(ip_table::prune))
         .route("/v1/iptable/annotate", post(ip_table::annotate))
         .route("/v1/ping", post(ping))
+        .route("/v1/bench", post(bench::bench))
         .route("/v1/drain", post(drain))
         .route("/v1/leave", post(leave))
         .route("/v1/stop", post(stop))

@@ -17,8 +17,9 @@ use zeroize::Zeroizing;
 #[cfg(doc)]
 use super::shapes::Update;
 use super::shapes::{
-    DrainRequest, Imported, LedgerDocument, LedgerItem, LedgerList, LedgerValue, Nodes,
-    PingRequest, Pong, RoleInfo, RoleRequest, RoleSpec, Roles, Services, Status, StopRequest,
+    Bench, BenchLine, BenchProgress, BenchRequest, DrainRequest, Imported, LedgerDocument,
+    LedgerItem, LedgerList, LedgerValue, Nodes, PingRequest, Pong, RoleInfo, RoleRequest, RoleSpec,
+    Roles, Services, Status, StopRequest,
 };
 use crate::clock;
 use crate::mesh::name::Bucket;
@@ -221,6 +222,28 @@ impl Client {
         let node = node.to_owned();
         let request = Request::new(Method::POST, "/v1/ping").json(&PingRequest { node })?;
         self.call(request.patience(Patience::Slow)).await
+    }
+
+    /// Measures the way to `request.node`; `progress` is told how far it is. Dropping the future
+    /// ends the measurement.
+    ///
+    /// # Errors
+    /// `not_found`, `ambiguous`, `unreachable`, `refused`, `usage`; see [`Client::status`].
+    pub async fn bench(
+        &self,
+        request: &BenchRequest,
+        mut progress: impl FnMut(BenchProgress),
+    ) -> Result<Bench, ClientError> {
+        let request = Request::new(Method::POST, "/v1/bench").json(request)?;
+        let mut lines = self.stream(request.patience(Patience::Slow)).await?;
+        while let Some(line) = lines.next_as().await? {
+            match line {
+                BenchLine::Progress(so_far) => progress(so_far),
+                BenchLine::Bench(bench) => return Ok(bench),
+                BenchLine::Error(error) => return Err(ClientError::Refused(error)),
+            }
+        }
+        Err(ClientError::Lost)
     }
 
     /// Asks others to stop, or again start, choosing the daemon's node.

@@ -32,12 +32,13 @@ use zeroize::Zeroizing;
 use crate::mesh::entry::Entry;
 use crate::mesh::event::Event;
 use crate::mesh::id::NodeId;
+use crate::mesh::measure::Limits;
 use crate::mesh::name::Bucket;
 use crate::mesh::time::Now;
 use crate::mesh::view::View;
 pub use crate::service::ip_table::{ImportOptions, IpTable, TableError};
 use crate::service::spec::{ExposeSpec, IngressSpec};
-use shapes::{NodeError, RoleInfo, Status, Usage};
+use shapes::{Bench, BenchProgress, NodeError, RoleInfo, Status, Usage};
 
 /// Name of the admin socket in the data directory.
 pub const SOCKET_NAME: &str = "warren.sock";
@@ -101,6 +102,13 @@ pub trait Control: Send + Sync + 'static {
     fn remove_role(&self, id: u64) -> BoxFuture<'_, Result<(), NodeError>>;
     /// Round trip over the mesh, dialling if need be.
     fn ping(&self, node: NodeId) -> BoxFuture<'_, Result<Duration, NodeError>>;
+    /// Measures the way to a node; `progress` changes meanwhile. Ends when it is dropped.
+    fn bench(
+        &self,
+        node: NodeId,
+        limits: Limits,
+        progress: watch::Sender<BenchProgress>,
+    ) -> BoxFuture<'_, Result<Bench, NodeError>>;
     /// Asks others to stop, or again start, choosing this node.
     fn drain(&self, on: bool) -> BoxFuture<'_, Result<(), NodeError>>;
     /// Begins to end the node, and returns at once: whoever asks is told before the admin socket

@@ -2,6 +2,7 @@
 //! one Rust type per JSON shape. Fields may be added, none renamed (`schema/*.schema.json`).
 //! Opens nothing and decides nothing.
 
+mod bench;
 mod ip_table;
 mod ledger;
 mod nodes;
@@ -16,6 +17,7 @@ use crate::mesh::id::NodeId;
 use crate::mesh::name::{Bucket, Name};
 use crate::service::spec::{ExposeSpec, IngressSpec};
 
+pub use bench::{Bench, BenchLine, BenchPhase, BenchProgress, BenchRequest};
 pub use ip_table::{
     AddMachine, Annotate, Machine, MachineAdded, Machines, OwnFigures, PruneRequest, Pruned,
     RemoveMachines, TableImported, write_machines,

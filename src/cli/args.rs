@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use warren::mesh::name::Bucket;
 
-use crate::config::{Layer, Listen, LogFilter, LogFormat, SecretText};
+use crate::config::{Bytes, Layer, Listen, LogFilter, LogFormat, SecretText, Span};
 pub(crate) use iptable::{ExportArgs, ImportArgs, IpTableCommand};
 use roles::said;
 pub(crate) use roles::{ExposeArgs, FederatedArgs, IngressArgs, JoinArgs, NodeArgs};
@@ -163,6 +163,17 @@ Works with a daemon on the data directory, and without one."
   warren ping atlas
   warren ping atlas --count 10")]
     Ping(PingArgs),
+    /// Measure throughput each way, round trip and loss to a node
+    #[command(after_help = "Examples:
+  warren bench atlas
+  warren bench atlas --time 10s --bytes 1G
+  warren bench atlas --json | jq .download_mbps
+
+Each way it ends after --bytes or --time, whichever comes first. Other traffic of the link goes
+first: what is measured is what one more connection would get. Loss is that of the packets which
+this node sent for the round trips, as QUIC found it. An upload provokes losses of its own, as it
+looks for what the way can take; they are shown beside it.")]
+    Bench(BenchArgs),
     /// What happens, as it happens
     #[command(after_help = "Examples:
   warren events
@@ -338,6 +349,19 @@ pub(crate) struct PingArgs {
     /// How many round trips
     #[arg(long, short = 'c', default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) count: u32,
+}
+
+/// `bench`.
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    /// Node id, short id or name
+    pub(crate) node: String,
+    /// At most so many bytes each way: 500k, 64M, 1G
+    #[arg(long, value_name = "BYTES", default_value = "256M")]
+    pub(crate) bytes: Bytes,
+    /// At most so long each way: 500ms, 10s
+    #[arg(long, value_name = "TIME", default_value = "3s")]
+    pub(crate) time: Span,
 }
 
 /// `drain`.

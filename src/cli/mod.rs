@@ -15,6 +15,8 @@ mod token;
 #[cfg(feature = "p2p")]
 mod attach;
 #[cfg(feature = "p2p")]
+mod bench;
+#[cfg(feature = "p2p")]
 mod daemon;
 #[cfg(feature = "p2p")]
 mod demo;

@@ -8,8 +8,8 @@ use super::fail::Failure;
 use super::output::Output;
 use super::runtime::on_runtime;
 use super::{
-    demo, drain, events, expose, federated, ingress, leave, ledger, nodes, ping, role, services,
-    status, stop, up,
+    bench, demo, drain, events, expose, federated, ingress, leave, ledger, nodes, ping, role,
+    services, status, stop, up,
 };
 use crate::config::Config;
 
@@ -37,6 +37,7 @@ async fn start(command: Command, config: &Config, output: Output) -> Result<u8, 
         Command::Role(command) => role::run(&client, &command, output).await,
         Command::Ledger(command) => ledger::run(&client, command, output).await,
         Command::Ping(args) => ping::run(&client, &args, output).await,
+        Command::Bench(args) => bench::run(&client, &args, output).await,
         Command::Events => events::run(&client, output).await,
         Command::Drain(args) => drain::run(&client, &args, output).await,
         Command::Leave(args) => leave::run(&client, &args, config, output).await,

@@ -186,6 +186,30 @@ impl FromStr for Span {
     }
 }
 
+/// A number of bytes: `500k`, `64M`, `1G`, in powers of 1,000; a bare number counts bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a number of bytes; write 500k, 64M or 1G");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let bytes_per_unit = match unit {
+            "" => 1,
+            "k" | "K" => 1_000,
+            "m" | "M" => 1_000_000,
+            "g" | "G" => 1_000_000_000,
+            _ => return Err(wrong()),
+        };
+        let bytes = number.checked_mul(bytes_per_unit).ok_or_else(wrong)?;
+        Ok(Self(bytes))
+    }
+}
+
 /// A network's token as text, not parsed yet. It is wiped when dropped and never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SecretText(Zeroizing<String>);

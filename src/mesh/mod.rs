@@ -11,7 +11,8 @@
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
 //! | [`ip_table`] | what is known of a machine that is reached by address |
-//! | [`stream`] | the bytes at the head of a tunnel's stream |
+//! | [`stream`] | the bytes at the head of a stream |
+//! | [`measure`], [`probe`] | what a measurement is, whom a node measures with, what the probe of a server says |
 
 pub mod addr;
 pub mod balance;
@@ -27,9 +28,11 @@ pub mod ip_table;
 pub mod keys;
 pub mod knock;
 pub mod ledger;
+pub mod measure;
 pub mod members;
 pub mod name;
 pub mod observed;
+pub mod probe;
 pub mod rate;
 pub mod records;
 pub mod resolve;

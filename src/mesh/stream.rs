@@ -1,21 +1,81 @@
-//! The bytes at the head of a tunnel's stream, both ways. Pure.
+//! The bytes at the head of a stream of a link, both ways. Pure.
 //!
-//! The dialling side writes a [`Header`] first; the side next to the server answers with one
-//! [`Status`] byte before the server's own bytes. Everything after that is opaque.
+//! The dialling side writes an [`Opening`] first: kind, flags, length, and so many bytes. Of a
+//! tunnel that is a [`Header`]; the side next to the server answers with one [`Status`] byte
+//! before the server's own bytes, and everything after that is opaque. Of a measurement it is a
+//! [`measure::Request`](Request).
 //! Layout, registries and golden bytes: `schema/wire.md`.
 
+use super::measure::wire::{Request, RequestError};
 use super::name::{Bucket, MAX_BUCKET_BYTES, NameError};
 
 /// [`Header`] kind of a tunnelled connection. The registry of kinds is `schema/wire.md`.
 pub const KIND_TUNNEL: u8 = 1;
-/// Bytes before the bucket: kind, flags, length.
+/// [`Opening`] kind of a measurement.
+pub const KIND_MEASURE: u8 = 3;
+/// Bytes at the start of every opening: kind, flags, length of what follows.
 pub const FIXED_BYTES: usize = 3;
-/// Longest encoded [`Header`].
+/// Longest encoded [`Opening`].
 pub const MAX_HEADER_BYTES: usize = FIXED_BYTES + MAX_BUCKET_BYTES;
 
 const AT_KIND: usize = 0;
 const AT_FLAGS: usize = 1;
 const AT_LEN: usize = 2;
+
+/// What a peer opens a stream for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// A connection to a service.
+    Tunnel(Header),
+    /// A measurement.
+    Measure(Request),
+}
+
+impl Opening {
+    /// The opening's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Tunnel(header) => header.encode(),
+            Self::Measure(request) => {
+                let body = request.encode();
+                // A request is 13 bytes long by its type.
+                let len = u8::try_from(body.len()).unwrap_or(u8::MAX);
+                [&[KIND_MEASURE, 0, len], body.as_slice()].concat()
+            }
+        }
+    }
+
+    /// Reads an opening from the start of `bytes`, as [`Header::decode`] does.
+    ///
+    /// # Errors
+    /// As soon as the bytes cannot become an opening, however many are still missing.
+    pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
+        if bytes.get(AT_KIND) != Some(&KIND_MEASURE) {
+            let read = Header::decode(bytes)?;
+            return Ok(read.map(|(header, used)| (Self::Tunnel(header), used)));
+        }
+        let Some(body) = body(bytes)? else {
+            return Ok(None);
+        };
+        let request = Request::decode(body)?;
+        Ok(Some((Self::Measure(request), FIXED_BYTES + body.len())))
+    }
+}
+
+/// What follows kind, flags and length; `None` while more is needed.
+fn body(bytes: &[u8]) -> Result<Option<&[u8]>, HeaderError> {
+    if let Some(&flags) = bytes.get(AT_FLAGS).filter(|flags| **flags != 0) {
+        return Err(HeaderError::Flags(flags));
+    }
+    let Some(&len) = bytes.get(AT_LEN) else {
+        return Ok(None);
+    };
+    let len = usize::from(len);
+    if len > MAX_BUCKET_BYTES {
+        return Err(HeaderError::TooLong(len));
+    }
+    Ok(bytes.get(FIXED_BYTES..FIXED_BYTES + len))
+}
 
 /// What a tunnel's stream asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +88,15 @@ pub struct Header {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// Not a tunnel.
-    #[error("stream kind {0} is not a tunnel's ({KIND_TUNNEL})")]
+    /// Of a newer version, or not what is expected here.
+    #[error("stream kind {0} is unknown here")]
     Kind(u8),
     /// A flag this version does not know. Flags change the meaning of what follows, so they
     /// cannot be skipped.
     #[error("stream header has flags {0:#04x}, this version knows none")]
     Flags(u8),
-    /// The bucket is longer than [`MAX_BUCKET_BYTES`].
-    #[error("stream header names a bucket of {0} bytes, at most {MAX_BUCKET_BYTES} are read")]
+    /// What follows is longer than [`MAX_BUCKET_BYTES`].
+    #[error("stream header goes on for {0} bytes, at most {MAX_BUCKET_BYTES} are read")]
     TooLong(usize),
     /// The bucket is not a name.
     #[error("stream header: {0}")]
@@ -44,6 +104,9 @@ pub enum HeaderError {
     /// The bucket is not text.
     #[error("stream header names a bucket that is not UTF-8")]
     NotText,
+    /// The request of a measurement is none.
+    #[error("stream header: {0}")]
+    Measure(#[from] RequestError),
 }
 
 impl Header {
@@ -69,20 +132,10 @@ impl Header {
             Some(&kind) => return Err(HeaderError::Kind(kind)),
             None => return Ok(None),
         }
-        if let Some(&flags) = bytes.get(AT_FLAGS).filter(|flags| **flags != 0) {
-            return Err(HeaderError::Flags(flags));
-        }
-        let Some(&len) = bytes.get(AT_LEN) else {
+        let Some(bucket) = body(bytes)? else {
             return Ok(None);
         };
-        let len = usize::from(len);
-        if len > MAX_BUCKET_BYTES {
-            return Err(HeaderError::TooLong(len));
-        }
-        let end = FIXED_BYTES + len;
-        let Some(bucket) = bytes.get(FIXED_BYTES..end) else {
-            return Ok(None);
-        };
+        let end = FIXED_BYTES + bucket.len();
         let bucket = std::str::from_utf8(bucket).map_err(|_| HeaderError::NotText)?;
         let bucket = bucket.parse()?;
         Ok(Some((Self { bucket }, end)))
@@ -193,7 +246,10 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::measure::Limits;
+    use crate::mesh::measure::wire::{Report, Way};
     use proptest::prelude::*;
+    use std::time::Duration;
 
     /// The bytes of `schema/wire.md`.
     #[rustfmt::skip]
@@ -251,12 +307,67 @@ mod tests {
         }
     }
 
+    /// The bytes of `schema/wire.md`.
+    #[rustfmt::skip]
+    const GOLDEN_MEASURE: &[u8] = &[
+        0x03,                                                 // kind: measurement
+        0x00,                                                 // flags: none
+        0x0d,                                                 // 13 bytes follow
+        0x02,                                                 // way: upload
+        0x00, 0x00, 0x00, 0x00, 0x0f, 0x42, 0x40, 0x00,       // 256,000,000 bytes
+        0x00, 0x00, 0x0b, 0xb8,                               // 3,000 ms
+    ];
+
+    #[test]
+    fn the_golden_measurement_reads_and_writes_and_waits_for_the_rest() {
+        let limits = Limits {
+            bytes: 256_000_000,
+            time: Duration::from_secs(3),
+        };
+        let way = Way::Upload;
+        let opening = Opening::Measure(Request { way, limits });
+        assert_eq!(opening.encode(), GOLDEN_MEASURE);
+        let read = Opening::decode(GOLDEN_MEASURE);
+        assert_eq!(read, Ok(Some((opening, GOLDEN_MEASURE.len()))));
+        for cut in 0..GOLDEN_MEASURE.len() {
+            assert_eq!(Opening::decode(&GOLDEN_MEASURE[..cut]), Ok(None), "{cut}");
+        }
+        let report = Report {
+            bytes: 0x0102_0304,
+            elapsed: Duration::from_micros(0x05_0607),
+        };
+        let bytes = [0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 5, 6, 7];
+        assert_eq!(report.encode(), bytes);
+        assert_eq!(Report::decode(bytes), report);
+    }
+
+    #[test]
+    fn what_cannot_become_a_measurement_is_refused() {
+        let changed = |at: usize, to: u8| {
+            let mut bytes = GOLDEN_MEASURE.to_vec();
+            bytes[at] = to;
+            Opening::decode(&bytes)
+        };
+        let way = RequestError::Way(9);
+        assert_eq!(changed(3, 9), Err(HeaderError::Measure(way)));
+        let short = RequestError::Length(12);
+        assert_eq!(changed(2, 12), Err(HeaderError::Measure(short)));
+        assert_eq!(changed(1, 1), Err(HeaderError::Flags(1)));
+        assert_eq!(changed(0, 9), Err(HeaderError::Kind(9)));
+    }
+
     proptest! {
         #[test]
-        fn any_bytes_decode_or_refuse(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(Some((header, used))) = Header::decode(&bytes) {
+        fn any_bytes_decode_or_refuse(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            start in prop::option::of((1..4_u8, 0..130_u8)),
+        ) {
+            if let (Some((kind, len)), [at_kind, at_flags, at_len, ..]) = (start, &mut bytes[..]) {
+                (*at_kind, *at_flags, *at_len) = (kind, 0, len);
+            }
+            if let Ok(Some((opening, used))) = Opening::decode(&bytes) {
                 prop_assert!(used <= MAX_HEADER_BYTES);
-                prop_assert_eq!(header.encode(), &bytes[..used]);
+                prop_assert_eq!(opening.encode(), &bytes[..used]);
             }
         }
     }

@@ -307,6 +307,13 @@ impl Net {
         lock(&self.links).get(&id).cloned()
     }
 
+    /// Who is at the other end of each link that is up, and where.
+    pub fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+        let links = lock(&self.links);
+        let up = links.values().filter(|link| link.is_up());
+        up.map(|link| (link.peer, link.remote())).collect()
+    }
+
     /// Links on which datagrams came since the last call, with their round trips.
     pub fn heard(&self) -> Vec<(LinkId, Duration)> {
         let links: Vec<Arc<Link>> = lock(&self.links).values().cloned().collect();

@@ -1,6 +1,7 @@
 //! One link: a connection whose Hello was checked. Frames go through a queue, tunnels are
 //! streams of their own, and the end is reported once.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -224,6 +225,20 @@ impl Link {
     /// The connection's round trip, as QUIC measures it.
     pub fn rtt(&self) -> Duration {
         self.connection.rtt()
+    }
+
+    /// Where the peer's datagrams come from now.
+    pub fn remote(&self) -> SocketAddr {
+        let addr = self.connection.remote_address();
+        SocketAddr::new(addr.ip().to_canonical(), addr.port())
+    }
+
+    /// Packets sent so far on the present path, and how many of them were lost. Probes for a
+    /// larger packet are left out: they are meant to be lost.
+    pub fn packets(&self) -> (u64, u64) {
+        let path = self.connection.stats().path;
+        let sent = path.sent_packets.saturating_sub(path.sent_plpmtud_probes);
+        (sent, path.lost_packets)
     }
 
     /// Resolves when the connection has ended.

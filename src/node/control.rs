@@ -9,11 +9,12 @@ use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
 
 use super::Node;
-use crate::api::shapes::{NodeError, RoleInfo, Status, Usage};
+use crate::api::shapes::{Bench, BenchProgress, NodeError, RoleInfo, Status, Usage};
 use crate::api::{Control, Stop};
 use crate::mesh::entry::Entry;
 use crate::mesh::event::Event;
 use crate::mesh::id::NodeId;
+use crate::mesh::measure::Limits;
 use crate::mesh::name::Bucket;
 use crate::mesh::time::Now;
 use crate::mesh::view::View;
@@ -83,6 +84,15 @@ impl Control for Node {
 
     fn ping(&self, node: NodeId) -> BoxFuture<'_, Result<Duration, NodeError>> {
         Node::ping(self, node).boxed()
+    }
+
+    fn bench(
+        &self,
+        node: NodeId,
+        limits: Limits,
+        progress: watch::Sender<BenchProgress>,
+    ) -> BoxFuture<'_, Result<Bench, NodeError>> {
+        async move { Node::bench(self, node, limits, &progress).await }.boxed()
     }
 
     fn drain(&self, on: bool) -> BoxFuture<'_, Result<(), NodeError>> {

@@ -16,6 +16,7 @@
 //! Stop order: announce the departure, stop accepting, drain until the deadline, cut what is left,
 //! close the links, close the store, and only then the admin socket.
 
+mod bench;
 mod builder;
 mod control;
 mod ip_table;
@@ -53,7 +54,10 @@ use crate::service::expose::Exposes;
 use crate::service::ip_table::IpTable;
 use crate::store::Store;
 
-pub use crate::api::shapes::{NodeError, Problem, RoleInfo, RoleKind, Status, Usage};
+pub use crate::api::shapes::{
+    Bench, BenchPhase, BenchProgress, NodeError, Problem, RoleInfo, RoleKind, Status, Usage,
+};
+pub use crate::mesh::measure::Limits;
 pub use crate::service::spec::{ExposeSpec, Failover, IngressSpec, Mode, Strategy, TlsSpec};
 pub use builder::{DEFAULT_HTTP, DEFAULT_LISTEN, NodeBuilder};
 pub use ledger::Ledger;

@@ -34,6 +34,7 @@ use crate::net::{LinkEvent, Net, NetError, NetSetup};
 use crate::service::counts::Counters;
 use crate::service::expose::Exposes;
 use crate::service::ip_table::IpTable;
+use crate::service::measure::Measuring;
 use crate::store::{Change, Holder, Loaded, NodeText, Store, files};
 
 /// How long running connections may take to end at shutdown.
@@ -302,6 +303,7 @@ impl Start {
             events: events.clone(),
             tunnels: Arc::new(Incoming {
                 exposes: self.exposes.clone(),
+                measuring: Measuring::new(self.clock.clone()),
             }),
             knock_used: Arc::new(knock_used),
         }

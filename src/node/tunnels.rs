@@ -11,13 +11,14 @@ use crate::driver::Driver;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
 use crate::mesh::resolve;
-use crate::mesh::stream::Refusal;
+use crate::mesh::stream::{Cut, Opening, Refusal};
 use crate::mesh::view::View;
 use crate::net::Net;
 use crate::net::TunnelSink;
 use crate::net::link::TunnelGuard;
-use crate::service::end::QuicEnd;
-use crate::service::expose::{Exposes, InFlight};
+use crate::service::end::{End, Guarded, QuicEnd};
+use crate::service::expose::{Exposes, InFlight, read_opening};
+use crate::service::measure::Measuring;
 use crate::service::tunnels::{OpenError, ResolveError, Tunnels};
 
 /// Outgoing: opens tunnels for ingresses.
@@ -67,9 +68,10 @@ impl Tunnels for Outgoing {
     }
 }
 
-/// Incoming: serves the tunnels that peers open.
+/// Incoming: serves the streams that peers open.
 pub(super) struct Incoming {
     pub(super) exposes: Exposes,
+    pub(super) measuring: Measuring,
 }
 
 impl TunnelSink for Incoming {
@@ -81,9 +83,20 @@ impl TunnelSink for Incoming {
         guard: TunnelGuard,
     ) -> BoxFuture<'static, ()> {
         let exposes = self.exposes.clone();
+        let measuring = self.measuring.clone();
         async move {
-            // Why it was not served is logged there, and the peer was told.
-            let _ = exposes.serve_stream(peer, send, recv).await;
+            let mut near = Guarded::new(QuicEnd::new(send, recv));
+            match read_opening(&mut near.end.recv).await {
+                // Why it was not served is logged there, and the peer was told.
+                Ok(Opening::Tunnel(header)) => {
+                    let _ = exposes.serve_tunnel(peer, header, near).await;
+                }
+                Ok(Opening::Measure(request)) => measuring.serve(peer, request, near).await,
+                Err(error) => {
+                    tracing::debug!(peer = %peer.short(), %error, "not served");
+                    near.end.cut(Cut::BadHeader);
+                }
+            }
             drop(guard);
         }
         .boxed()

@@ -26,7 +26,7 @@ use crate::mesh::addr::HostPort;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
 use crate::mesh::stream::{
-    Cut, FIXED_BYTES, Header, HeaderError, MAX_HEADER_BYTES, Refusal, Status,
+    Cut, FIXED_BYTES, Header, HeaderError, KIND_MEASURE, MAX_HEADER_BYTES, Opening, Refusal, Status,
 };
 
 /// How long a server may take to accept a connection.
@@ -205,13 +205,25 @@ impl Exposes {
         recv: RecvStream,
     ) -> Result<Summary, ServeError> {
         let mut near = Guarded::new(QuicEnd::new(send, recv));
-        let header = match read_header(&mut near.end.recv).await {
-            Ok(header) => header,
-            Err(error) => {
-                near.end.cut(Cut::BadHeader);
-                return Err(error);
-            }
+        let error = match read_opening(&mut near.end.recv).await {
+            Ok(Opening::Tunnel(header)) => return self.serve_tunnel(peer, header, near).await,
+            Ok(Opening::Measure(_)) => HeaderError::Kind(KIND_MEASURE).into(),
+            Err(error) => error,
         };
+        near.end.cut(Cut::BadHeader);
+        Err(error)
+    }
+
+    /// The same for a stream whose header was read.
+    ///
+    /// # Errors
+    /// Why nothing reached a server.
+    pub async fn serve_tunnel(
+        &self,
+        peer: NodeId,
+        header: Header,
+        near: Guarded<QuicEnd>,
+    ) -> Result<Summary, ServeError> {
         let served = tokio::select! {
             served = self.serve(near, &header.bucket) => served,
             () = self.inner.token.cancelled() => Err(ServeError::Aborted),
@@ -441,8 +453,11 @@ fn refusal_of(error: &io::Error) -> Refusal {
     }
 }
 
-/// Reads exactly the header: what follows stays in the stream.
-async fn read_header(recv: &mut RecvStream) -> Result<Header, ServeError> {
+/// Reads exactly what says what a stream is for: what follows stays in the stream.
+///
+/// # Errors
+/// [`ServeError::NoHeader`], [`ServeError::Header`]; the stream is left as it is.
+pub async fn read_opening(recv: &mut RecvStream) -> Result<Opening, ServeError> {
     let mut bytes = [0; MAX_HEADER_BYTES];
     let reading = async {
         let mut have = 0;
@@ -452,8 +467,8 @@ async fn read_header(recv: &mut RecvStream) -> Result<Header, ServeError> {
             let read = recv.read_exact(part).await;
             read.map_err(|_| ServeError::NoHeader)?;
             have = want;
-            if let Some((header, _)) = Header::decode(&bytes[..have])? {
-                return Ok(header);
+            if let Some((opening, _)) = Opening::decode(&bytes[..have])? {
+                return Ok(opening);
             }
             want = FIXED_BYTES + usize::from(bytes[FIXED_BYTES - 1]);
         }

@@ -11,6 +11,8 @@
 //! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side, [`client`] a client's, [`held`] what waits |
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
 //! | [`tls`] | TLS towards clients |
+//! | [`measure`] | throughput of the way to another node, asked and served |
+//! | [`probe`] | asks many P2PRC servers at once over HTTP whether they answer, and how fast |
 //! | [`counts`] | connections per service and node |
 //! | [`ip_table`] | machines that are reached by address: the one way to read and change them |
 
@@ -36,9 +38,12 @@ pub mod held;
 pub mod ingress;
 pub mod ip_table;
 #[cfg(feature = "p2p")]
+pub mod measure;
+#[cfg(feature = "p2p")]
 pub mod page;
 #[cfg(feature = "p2p")]
 pub mod pipe;
+pub mod probe;
 #[cfg(feature = "p2p")]
 mod replay;
 pub mod spec;

@@ -1,7 +1,7 @@
 //! The admin socket and its client.
 
 use serde_json::{Value, json};
-use warren::api::shapes::LedgerDocument;
+use warren::api::shapes::{BenchPhase, BenchRequest, LedgerDocument};
 use warren::api::{COOKIE_NAME, SOCKET_NAME, Stop};
 use warren::{Client, ClientError};
 
@@ -106,6 +106,47 @@ async fn a_node_is_pinged_drained_and_stopped() {
 }
 
 #[tokio::test]
+async fn a_bench_tells_how_far_it_is_and_ends_with_one_word() {
+    let daemon = Daemon::start().await;
+    let client = daemon.client().await;
+    let mut request = BenchRequest {
+        node: "n3".to_owned(),
+        bytes: 1_000_000,
+        time_ms: 1_000,
+    };
+    let found = client.bench(&request, |_| {}).await.unwrap();
+    assert_eq!((found.id, found.download_mbps), (id(3), Some(8.0)));
+    assert_eq!((found.loss, found.upload_mbps), (Some(0.1), None));
+    assert_eq!(found.upload_loss, Some(0.5));
+    assert_schema("bench", &serde_json::to_value(&found).unwrap());
+
+    request.node = "n2".to_owned();
+    let error = client.bench(&request, |_| {}).await.unwrap_err();
+    assert_eq!(code(&error), "unreachable");
+    request.node = "nobody".to_owned();
+    let error = client.bench(&request, |_| {}).await.unwrap_err();
+    assert_eq!(code(&error), "not_found");
+    request.time_ms = 30_001;
+    let error = client.bench(&request, |_| {}).await.unwrap_err();
+    assert_eq!((code(&error).as_str(), error.exit_code()), ("usage", 2));
+
+    // Node 1 takes until the daemon stops.
+    request = BenchRequest {
+        node: "n1".to_owned(),
+        bytes: 7,
+        time_ms: 1,
+    };
+    let mut told = Vec::new();
+    let ended = client.bench(&request, |progress| {
+        told.push((progress.phase, progress.done, progress.of));
+        daemon.cancel.cancel();
+    });
+    let ended = tokio::time::timeout(DEADLINE, ended).await.unwrap();
+    assert_eq!(code(&ended.unwrap_err()), "lost");
+    assert_eq!(told, [(BenchPhase::Download, 1, 7)]);
+}
+
+#[tokio::test]
 async fn without_a_daemon_the_client_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let error = Client::connect(dir.path()).await.unwrap_err();
@@ -166,6 +207,16 @@ async fn requests_that_make_no_sense_are_refused_in_json() {
         ("POST /v1/status", "", (405, "method_not_allowed")),
         ("POST /v1/ping", "{", (400, "usage")),
         ("POST /v1/ping", "{\"nodes\":\"n2\"}", (400, "usage")),
+        (
+            "POST /v1/bench",
+            "{\"node\":\"n3\",\"bytes\":0}",
+            (400, "usage"),
+        ),
+        (
+            "POST /v1/bench",
+            "{\"node\":\"nobody\"}",
+            (404, "not_found"),
+        ),
         ("POST /v1/drain", "{\"on\":1}", (400, "usage")),
         (
             "POST /v1/roles",

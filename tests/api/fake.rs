@@ -7,11 +7,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::sync::{Mutex as Gate, OwnedMutexGuard, broadcast, watch};
-use warren::api::shapes::{NodeError, Problem, RoleInfo, RoleKind, Status, Usage};
+use warren::api::shapes::{
+    Bench, BenchPhase, BenchProgress, NodeError, Problem, RoleInfo, RoleKind, Status, Usage,
+};
 use warren::api::{Control, Stop};
 use warren::mesh::entry::{Class, Draft, Entry, NetworkId};
 use warren::mesh::event::{Event, What};
 use warren::mesh::id::{Identity, NodeId};
+use warren::mesh::measure::{Limits, Loss, Measurement, RoundTrip, Throughput};
 use warren::mesh::name::Bucket;
 use warren::mesh::time::Now;
 use warren::mesh::view::{NodeView, PathKind, PathView, Provider, View};
@@ -344,6 +347,40 @@ impl Control for FakeNode {
 
     fn ping(&self, _node: NodeId) -> BoxFuture<'_, Result<Duration, NodeError>> {
         Box::pin(async { Ok(Duration::from_micros(1500)) })
+    }
+
+    /// Measures node 3; node 2 is silent, node 1 takes for ever.
+    fn bench(
+        &self,
+        node: NodeId,
+        limits: Limits,
+        progress: watch::Sender<BenchProgress>,
+    ) -> BoxFuture<'_, Result<Bench, NodeError>> {
+        Box::pin(async move {
+            if node == id(2) {
+                return Err(NodeError::new("unreachable", "it is silent"));
+            }
+            let measured = Measurement {
+                round_trip: RoundTrip::of(&[Duration::from_micros(1500)]),
+                download: Throughput::of(limits.bytes, Duration::from_secs(1)),
+                upload: None,
+            };
+            progress.send_replace(BenchProgress {
+                phase: BenchPhase::Download,
+                done: 1,
+                of: limits.bytes,
+            });
+            if node == id(1) {
+                std::future::pending::<()>().await;
+            }
+            Ok(Bench::of(
+                node,
+                None,
+                &measured,
+                Loss::of(10, 1),
+                Loss::of(4, 2),
+            ))
+        })
     }
 
     fn drain(&self, on: bool) -> BoxFuture<'_, Result<(), NodeError>> {

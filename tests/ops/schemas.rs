@@ -138,6 +138,9 @@ fn documents_of_running_daemons_keep_to_their_schemas() {
     assert_eq!(missing.status.code(), Some(1));
     assert_schema("error", &serde_json::from_slice(&missing.stdout).unwrap());
 
+    let bench = ["bench", &two.id(), "--time", "200ms", "--bytes", "20M"];
+    assert_schema("bench", &ask(&bench));
+
     drop(two);
     let mut kinds = Vec::new();
     for line in lines {

@@ -1,6 +1,8 @@
 //! `schema/wire.md` names every number that the code names.
 
 use warren::mesh::close::CloseCode;
+use warren::mesh::measure::Limits;
+use warren::mesh::stream::{KIND_MEASURE, KIND_TUNNEL};
 use warren::mesh::wire::{MAX_UNKNOWN_BYTES, REGISTRY};
 
 const WIRE: &str = include_str!("../../schema/wire.md");
@@ -38,6 +40,19 @@ fn every_close_code_is_in_the_document_and_no_other() {
         .filter(|number| CloseCode::from_number(*number).is_some())
         .collect();
     assert_eq!(codes, known);
+}
+
+#[test]
+fn every_kind_of_stream_and_the_limits_of_measuring_are_in_the_document() {
+    for (kind, what) in [(KIND_TUNNEL, "tunnel"), (KIND_MEASURE, "measurement")] {
+        let kind = kind.to_string();
+        let is = |row: &Vec<String>| row[0] == kind && row[1] == what;
+        assert!(rows().iter().any(is), "no row {kind}, {what}");
+    }
+    let most = Limits::MAX;
+    let bytes = grouped(usize::try_from(most.bytes).unwrap());
+    let limits = format!("takes {bytes} bytes and {} s at most", most.time.as_secs());
+    assert!(WIRE.contains(&limits), "{limits}");
 }
 
 fn grouped(number: usize) -> String {

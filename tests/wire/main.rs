@@ -12,6 +12,7 @@ mod duplicates;
 mod hostile;
 mod initial;
 mod limits;
+mod measure;
 mod observer;
 mod pinning;
 mod proxy;

@@ -31,6 +31,8 @@ struct Shared {
     captured: Mutex<Vec<Captured>>,
     count: AtomicU64,
     deaf: AtomicBool,
+    /// Of so many datagrams to the node one is lost; 0: none.
+    one_in: AtomicU64,
 }
 
 /// Runs until it is dropped.
@@ -81,6 +83,11 @@ impl Proxy {
         self.shared.deaf.store(true, Ordering::Relaxed);
     }
 
+    /// From now on one of so many datagrams to the node is lost.
+    pub(crate) fn lose_one_in(&self, datagrams: u64) {
+        self.shared.one_in.store(datagrams, Ordering::Relaxed);
+    }
+
     /// Whether nothing came by for `span`.
     pub(crate) async fn is_quiet_for(&self, span: Duration) -> bool {
         let before = self.count();
@@ -105,7 +112,9 @@ async fn run(front: Arc<UdpSocket>, node: SocketAddr, delay: Duration, shared: A
             }
         };
         shared.note(Way::ToNode, &buffer[..len]);
-        forth.send(&buffer[..len]);
+        if !shared.loses() {
+            forth.send(&buffer[..len]);
+        }
     }
 }
 
@@ -121,6 +130,12 @@ async fn listen(socket: Arc<UdpSocket>, answers: Later, shared: Arc<Shared>) {
 }
 
 impl Shared {
+    /// Whether the datagram that came by last is lost.
+    fn loses(&self) -> bool {
+        let one_in = self.one_in.load(Ordering::Relaxed);
+        one_in > 0 && self.count.load(Ordering::Relaxed).is_multiple_of(one_in)
+    }
+
     fn note(&self, way: Way, bytes: &[u8]) {
         self.count.fetch_add(1, Ordering::Relaxed);
         let mut captured = self.captured.lock().unwrap();

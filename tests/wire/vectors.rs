@@ -1,5 +1,5 @@
-//! `schema/vectors/entry.json` and `hello.json`, computed by this implementation. The parts that
-//! need no Ed25519 are computed again by `tests/interop/keys.py`.
+//! `schema/vectors/entry.json`, `hello.json` and `streams.json`, computed by this implementation.
+//! The parts of the first two that need no Ed25519 are computed again by `tests/interop/keys.py`.
 
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -8,6 +8,9 @@ use warren::mesh::entry::{Alive, Class, Draft, Entry, LifeState, NetworkId};
 use warren::mesh::floor::Floor;
 use warren::mesh::hello::Hello;
 use warren::mesh::keys::{NetworkKeys, ProofInput, Role, Secret};
+use warren::mesh::measure::Limits;
+use warren::mesh::measure::wire::{Report, Request, Way};
+use warren::mesh::stream::{Header, Opening};
 
 use crate::rig::identity;
 
@@ -157,4 +160,43 @@ fn hellos_are_those_of_the_vectors() {
         hello(Role::Answerer, "[2001:db8::7]:7717"),
     ]);
     check("hello.json", &computed);
+}
+
+#[test]
+fn openings_and_reports_are_those_of_the_vectors() {
+    let tunnel = |bucket: &str| {
+        let header = Header {
+            bucket: bucket.parse().unwrap(),
+        };
+        let bytes = Opening::Tunnel(header).encode();
+        json!({ "kind": 1, "bucket": bucket, "bytes": hex(&bytes) })
+    };
+    let measure = |way: Way, bytes: u64, time_ms: u64| {
+        let limits = Limits {
+            bytes,
+            time: std::time::Duration::from_millis(time_ms),
+        };
+        let opening = Opening::Measure(Request { way, limits });
+        json!({
+            "kind": 3,
+            "way": if way == Way::Download { 1 } else { 2 },
+            "most_bytes": bytes,
+            "most_ms": time_ms,
+            "bytes": hex(&opening.encode()),
+        })
+    };
+    let report = |bytes: u64, elapsed_us: u64| {
+        let elapsed = std::time::Duration::from_micros(elapsed_us);
+        let encoded = Report { bytes, elapsed }.encode();
+        json!({ "counted": bytes, "us": elapsed_us, "bytes": hex(&encoded) })
+    };
+    let computed = json!({
+        "openings": [
+            tunnel("lab_federated"),
+            measure(Way::Upload, 256_000_000, 3_000),
+            measure(Way::Download, u64::MAX, u32::MAX.into()),
+        ],
+        "reports": [report(0x0102_0304, 0x05_0607), report(0, 0)],
+    });
+    check("streams.json", &computed);
 }
