@@ -34,18 +34,17 @@
 //!         let _ = client.write_all(b"hello").await;
 //!     }
 //! });
-//! first.expose(ExposeSpec { service: "chat".parse()?, target }, false).await?;
+//! first.expose(ExposeSpec::new("chat".parse()?, target), false).await?;
 //!
 //! // The second has an address that leads to it.
 //! let mut mesh = second.watch();
 //! mesh.wait_for(|view| view.all_providers().any(|provider| provider.usable())).await?;
 //! let role = second.ingress(IngressSpec {
-//!     service: "chat".parse()?,
-//!     listen: "127.0.0.1:0".parse()?,
 //!     strategy: Strategy::LeastUsed,
 //!     failover: Failover::Connect,
 //!     mode: Mode::Tcp,
 //!     tls: None,
+//!     ..IngressSpec::new("chat".parse()?, "127.0.0.1:0".parse()?)
 //! }, false).await?;
 //! let RoleKind::Ingress { listen, .. } = role.kind else { unreachable!() };
 //! let mut said = String::new();

@@ -11,15 +11,18 @@
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
 //! | [`stream`] | the bytes at the head of a tunnel's stream |
+//! | [`datagram`], [`flows`] | which flow a datagram belongs to, and which flows there are |
 
 pub mod addr;
 pub mod balance;
 pub mod brain;
 pub mod close;
+pub mod datagram;
 pub mod entry;
 pub mod event;
 pub mod filter;
 pub mod floor;
+pub mod flows;
 pub mod hello;
 pub mod id;
 pub mod keys;

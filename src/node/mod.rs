@@ -8,7 +8,7 @@
 //! let token: Token = "warren1…".parse()?;
 //! let node = Node::builder().data_dir("/var/lib/warren").token(token).start().await?;
 //! let target = "127.0.0.1:8080".parse()?;
-//! node.expose(ExposeSpec { service: "chat".parse()?, target }, false).await?;
+//! node.expose(ExposeSpec::new("chat".parse()?, target), false).await?;
 //! node.shutdown(false).await;
 //! # Ok(()) }
 //! ```
@@ -52,7 +52,10 @@ use crate::service::expose::Exposes;
 use crate::store::Store;
 
 pub use crate::api::shapes::{NodeError, Problem, RoleInfo, RoleKind, Status, Usage};
-pub use crate::service::spec::{ExposeSpec, Failover, IngressSpec, Mode, Strategy, TlsSpec};
+pub use crate::service::spec::{
+    ExposeSpec, FLOW_TIMEOUT_MS, Failover, IngressSpec, Mode, Protocol, ProxyProtocol, Strategy,
+    TlsSpec,
+};
 pub use builder::{DEFAULT_HTTP, DEFAULT_LISTEN, NodeBuilder};
 pub use ledger::Ledger;
 

@@ -11,7 +11,7 @@ use crate::driver::Driver;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
 use crate::mesh::resolve;
-use crate::mesh::stream::Refusal;
+use crate::mesh::stream::{Client, Refusal};
 use crate::mesh::view::View;
 use crate::net::Net;
 use crate::net::TunnelSink;
@@ -55,8 +55,9 @@ impl Tunnels for Outgoing {
     fn connect_local<'a>(
         &'a self,
         bucket: &'a Bucket,
+        client: Option<&'a Client>,
     ) -> BoxFuture<'a, Result<(TcpStream, InFlight), Refusal>> {
-        self.exposes.connect_local(bucket).boxed()
+        self.exposes.connect_local(bucket, client).boxed()
     }
 
     fn resolve(&self, text: &str, view: &View) -> Result<NodeId, ResolveError> {

@@ -17,17 +17,16 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::counts::Counters;
-use super::end::{End, Guarded, QuicEnd, prepare};
+use super::end::{End, Guarded, QuicEnd};
 use super::health;
 use super::pipe::{Pipe, Summary};
-use super::spec::ExposeSpec;
+use super::server::{connect, refusal_of, tell_client};
+use super::spec::{ExposeSpec, Protocol, ProxyProtocol};
 use crate::clock;
 use crate::mesh::addr::HostPort;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
-use crate::mesh::stream::{
-    Cut, FIXED_BYTES, Header, HeaderError, MAX_HEADER_BYTES, Refusal, Status,
-};
+use crate::mesh::stream::{Client, Cut, Header, HeaderError, MAX_HEADER_BYTES, Refusal, Status};
 
 /// How long a server may take to accept a connection.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -66,6 +65,8 @@ impl Drop for Inner {
 #[derive(Debug)]
 pub(super) struct Exposed {
     pub(super) target: HostPort,
+    protocol: Protocol,
+    proxy_protocol: Option<ProxyProtocol>,
     in_flight: AtomicU64,
     /// A connection succeeded since the last health check: no check is needed.
     pub(super) used: AtomicBool,
@@ -213,7 +214,7 @@ impl Exposes {
             }
         };
         let served = tokio::select! {
-            served = self.serve(near, &header.bucket) => served,
+            served = self.serve(near, &header) => served,
             () = self.inner.token.cancelled() => Err(ServeError::Aborted),
         };
         let peer = peer.short();
@@ -224,34 +225,54 @@ impl Exposes {
         served
     }
 
-    /// Connects to this node's own server for `bucket`, for an ingress on the same node. The
-    /// connection counts until the guard is dropped.
+    /// Connects to this node's own server for `bucket`, for an ingress on the same node, and
+    /// tells it of `client` where it is exposed so. The connection counts until the guard is
+    /// dropped.
     ///
     /// # Errors
     /// As another node would be refused.
-    pub async fn connect_local(&self, bucket: &Bucket) -> Result<(TcpStream, InFlight), Refusal> {
+    pub async fn connect_local(
+        &self,
+        bucket: &Bucket,
+        client: Option<&Client>,
+    ) -> Result<(TcpStream, InFlight), Refusal> {
+        let guard = self.begin(bucket, Protocol::Tcp)?;
+        let exposed = &guard.exposed;
+        let connected = async {
+            let mut tcp = connect(&exposed.target, CONNECT_LIMIT).await?;
+            if let Some(version) = exposed.proxy_protocol {
+                tell_client(&mut tcp, version, client).await?;
+            }
+            Ok(tcp)
+        };
+        match connected.await {
+            Ok(tcp) => {
+                exposed.used.store(true, Ordering::Relaxed);
+                Ok((tcp, guard))
+            }
+            Err(error) => {
+                let refusal = refusal_of(&error);
+                if refusal != Refusal::TooMany {
+                    exposed.failed.notify_one();
+                }
+                tracing::debug!(target = %exposed.target, %error, "server not reached");
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Counts one more connection or flow to the server of `bucket`.
+    fn begin(&self, bucket: &Bucket, protocol: Protocol) -> Result<InFlight, Refusal> {
         let inner = &self.inner;
         let exposed = self.lock().get(bucket).cloned();
+        let exposed = exposed.filter(|one| one.protocol == protocol);
         let exposed = exposed.ok_or(Refusal::NoSuchService)?;
         let guard = InFlight::begin(inner.clone(), exposed).ok_or(Refusal::TooMany)?;
         // After counting itself: `drain` sets the flag first, then reads the count.
         if inner.draining.load(Ordering::SeqCst) {
             return Err(Refusal::Draining);
         }
-        match connect(&guard.exposed.target, CONNECT_LIMIT).await {
-            Ok(tcp) => {
-                guard.exposed.used.store(true, Ordering::Relaxed);
-                Ok((tcp, guard))
-            }
-            Err(error) => {
-                let refusal = refusal_of(&error);
-                if refusal != Refusal::TooMany {
-                    guard.exposed.failed.notify_one();
-                }
-                tracing::debug!(target = %guard.exposed.target, %error, "server not reached");
-                Err(refusal)
-            }
-        }
+        Ok(guard)
     }
 
     /// Whether new streams are refused as draining. Running ones are not touched.
@@ -285,9 +306,10 @@ impl Exposes {
     async fn serve(
         &self,
         mut near: Guarded<QuicEnd>,
-        bucket: &Bucket,
+        header: &Header,
     ) -> Result<Summary, ServeError> {
-        match self.connect_local(bucket).await {
+        let bucket = &header.bucket;
+        match self.connect_local(bucket, header.client.as_ref()).await {
             Ok((tcp, _guard)) => {
                 let counted = self.inner.counted.get();
                 let mut serving = counted.map(|(me, counters)| counters.begin(bucket, *me));
@@ -335,6 +357,8 @@ impl Exposes {
     fn register(&self, spec: &ExposeSpec, bucket: Bucket, ready: bool) -> Result<(), ExposeError> {
         let exposed = Arc::new(Exposed {
             target: spec.target.clone(),
+            protocol: spec.protocol,
+            proxy_protocol: spec.proxy_protocol,
             in_flight: AtomicU64::new(0),
             used: AtomicBool::new(false),
             failed: Notify::new(),
@@ -410,43 +434,12 @@ impl Drop for InFlight {
     }
 }
 
-/// Connects to a server, resolving its name anew each time: containers change addresses.
-///
-/// # Errors
-/// What the system said, `TimedOut` after `limit`.
-pub(super) async fn connect(target: &HostPort, limit: Duration) -> io::Result<TcpStream> {
-    let connecting = async {
-        match target.socket_addr() {
-            Some(addr) => TcpStream::connect(addr).await,
-            None => TcpStream::connect((target.host(), target.port())).await,
-        }
-    };
-    let tcp = timeout(limit, connecting).await.map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("no answer within {} s", limit.as_secs()),
-        )
-    })??;
-    prepare(&tcp);
-    Ok(tcp)
-}
-
-fn refusal_of(error: &io::Error) -> Refusal {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
-    match (error.kind(), errno) {
-        (_, Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL)) => Refusal::TooMany,
-        (io::ErrorKind::TimedOut, _) => Refusal::ServerSilent,
-        _ => Refusal::ServerRefused,
-    }
-}
-
 /// Reads exactly the header: what follows stays in the stream.
 async fn read_header(recv: &mut RecvStream) -> Result<Header, ServeError> {
     let mut bytes = [0; MAX_HEADER_BYTES];
     let reading = async {
         let mut have = 0;
-        let mut want = FIXED_BYTES;
+        let mut want = Header::wanted(&[]);
         loop {
             let part = bytes.get_mut(have..want).ok_or(ServeError::NoHeader)?;
             let read = recv.read_exact(part).await;
@@ -455,7 +448,7 @@ async fn read_header(recv: &mut RecvStream) -> Result<Header, ServeError> {
             if let Some((header, _)) = Header::decode(&bytes[..have])? {
                 return Ok(header);
             }
-            want = FIXED_BYTES + usize::from(bytes[FIXED_BYTES - 1]);
+            want = Header::wanted(&bytes[..have]);
         }
     };
     timeout(HEADER_LIMIT, reading)

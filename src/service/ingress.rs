@@ -20,7 +20,6 @@ use super::tunnels::Tunnels;
 use crate::clock::Clock;
 use crate::mesh::balance::Balancer;
 use crate::mesh::name::Bucket;
-use crate::mesh::stream::Header;
 
 /// How long opening a stream to a node, dialling included, may take before the next one is
 /// tried.
@@ -127,12 +126,8 @@ impl Ingress {
             }
         };
         let (listener, addr) = listen(spec.listen)?;
-        let header = Header {
-            bucket: bucket.clone(),
-        };
         let shared = Arc::new(Shared {
             spec,
-            header: header.encode(),
             bucket,
             tunnels: deps.tunnels,
             counters: deps.counters,

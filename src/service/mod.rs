@@ -6,7 +6,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`spec`] | what users ask for |
-//! | [`expose`] | egress: the side next to the real server |
+//! | [`expose`] | egress: the side next to the real server; `server` is the way to it |
 //! | [`ingress`] | the local listener; `connection` is one client, `replay` its second chance |
 //! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side, [`client`] a client's, [`held`] what waits |
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
@@ -39,6 +39,8 @@ pub mod page;
 pub mod pipe;
 #[cfg(feature = "p2p")]
 mod replay;
+#[cfg(feature = "p2p")]
+mod server;
 pub mod spec;
 #[cfg(feature = "p2p")]
 pub mod tls;

@@ -50,7 +50,7 @@ impl From<ReadFault> for Failure {
 }
 
 /// What the client has said so far, behind the header that goes first.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Kept {
     bytes: Vec<u8>,
     header: usize,
@@ -58,12 +58,13 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(header: &[u8]) -> Self {
-        Self {
-            bytes: header.to_vec(),
-            header: header.len(),
-            eof: false,
+    /// Puts the header for the next node in front.
+    pub(super) fn behind(&mut self, header: &[u8]) -> &mut Self {
+        if self.bytes[..self.header] != *header {
+            drop(self.bytes.splice(..self.header, header.iter().copied()));
+            self.header = header.len();
         }
+        self
     }
 
     /// The client's own bytes.

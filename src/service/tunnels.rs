@@ -9,7 +9,7 @@ use super::end::QuicEnd;
 use super::expose::InFlight;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
-use crate::mesh::stream::Refusal;
+use crate::mesh::stream::{Client, Refusal};
 use crate::mesh::view::View;
 
 /// The mesh as an ingress uses it. The node implements this.
@@ -28,6 +28,7 @@ pub trait Tunnels: Send + Sync + 'static {
     fn connect_local<'a>(
         &'a self,
         bucket: &'a Bucket,
+        client: Option<&'a Client>,
     ) -> BoxFuture<'a, Result<(TcpStream, InFlight), Refusal>>;
 
     /// The node that a user's words name: full id, short id, name, `<name>-<short id>`.

@@ -16,3 +16,4 @@ mod durable;
 mod failover;
 mod localai;
 mod pages;
+mod proxy_protocol;
