@@ -28,6 +28,9 @@ pub enum DatagramError {
 }
 
 impl FlowId {
+    /// The flow of the first stream of a connection.
+    pub const ZERO: Self = Self(0);
+
     /// The flow of that stream; `None` for a number that no stream has.
     pub fn new(stream: u64) -> Option<Self> {
         (stream < END).then_some(Self(stream))

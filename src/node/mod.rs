@@ -201,8 +201,17 @@ impl Node {
             roles: self.roles(),
             usage: self.usage(),
             problems: problems.collect(),
-            refused: inner.driver.refused(),
+            refused: self.refused(),
         }
+    }
+
+    /// What was refused and what was lost, by reason.
+    fn refused(&self) -> BTreeMap<String, u64> {
+        let mut counts = self.inner.driver.refused();
+        for (reason, count) in self.inner.counters.lost() {
+            *counts.entry(reason.to_owned()).or_default() += count;
+        }
+        counts
     }
 
     /// The mesh now.

@@ -389,14 +389,17 @@ fn expose_error(error: &ExposeError) -> NodeError {
     match error {
         ExposeError::Taken { .. } => NodeError::new("in_use", error.to_string())
             .with_hint("`warren services --roles` lists it, `warren role rm ID` takes it away"),
+        ExposeError::NoHeader => {
+            NodeError::new("usage", error.to_string()).with_hint("leave the PROXY protocol out")
+        }
         _ => NodeError::new("unreachable", error.to_string())
-            .with_hint("start the server first; it must accept TCP connections there"),
+            .with_hint("start the server first; it must accept connections there"),
     }
 }
 
 fn ingress_error(error: &IngressError) -> NodeError {
     let code = match error {
-        IngressError::Mode(_) | IngressError::Tls(_) => "usage",
+        IngressError::Mode(_) | IngressError::NoTls | IngressError::Tls(_) => "usage",
         _ => "in_use",
     };
     NodeError::new(code, error.to_string()).with_hint(error.hint())

@@ -19,6 +19,7 @@ use crate::net::link::TunnelGuard;
 use crate::service::end::QuicEnd;
 use crate::service::expose::{Exposes, InFlight};
 use crate::service::tunnels::{OpenError, ResolveError, Tunnels};
+use crate::service::udp::side::{Linked, Server};
 
 /// Outgoing: opens tunnels for ingresses.
 pub(super) struct Outgoing {
@@ -34,22 +35,29 @@ impl Tunnels for Outgoing {
     }
 
     fn open(&self, node: NodeId) -> BoxFuture<'_, Result<QuicEnd, OpenError>> {
-        debug_assert!(node != self.me, "a node serves itself over TCP");
-        let unreachable = move |cause: String| OpenError::Unreachable { node, cause };
+        let opening = self.open_stream(node);
         async move {
-            let reached = self.driver.reach(node).await;
-            let link = reached.map_err(|error| unreachable(error.to_string()))?;
-            let mut opened = self.net.open(link).await;
-            if opened.is_err() {
-                // It ended between the two, perhaps because nobody had used it for a while.
-                let reached = self.driver.reach(node).await;
-                let link = reached.map_err(|error| unreachable(error.to_string()))?;
-                opened = self.net.open(link).await;
-            }
-            let (send, recv, guard) = opened.map_err(|error| unreachable(error.to_string()))?;
+            let (send, recv, guard) = opening.await?;
             Ok(QuicEnd::new(send, recv).holding(guard))
         }
         .boxed()
+    }
+
+    fn open_flow(&self, node: NodeId) -> BoxFuture<'_, Result<Linked, OpenError>> {
+        let opening = self.open_stream(node);
+        async move {
+            let (send, recv, guard) = opening.await?;
+            let end = guard.flow(&send);
+            Ok(Linked { send, recv, end })
+        }
+        .boxed()
+    }
+
+    fn connect_local_flow<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+    ) -> BoxFuture<'a, Result<(Server, InFlight), Refusal>> {
+        self.exposes.connect_local_flow(bucket).boxed()
     }
 
     fn connect_local<'a>(
@@ -65,6 +73,26 @@ impl Tunnels for Outgoing {
             resolve::ResolveError::Ambiguous { text, .. } => ResolveError::Ambiguous(text),
             _ => ResolveError::Unknown(text.to_owned()),
         })
+    }
+}
+
+impl Outgoing {
+    async fn open_stream(
+        &self,
+        node: NodeId,
+    ) -> Result<(SendStream, RecvStream, TunnelGuard), OpenError> {
+        debug_assert!(node != self.me, "a node serves itself without a link");
+        let unreachable = move |cause: String| OpenError::Unreachable { node, cause };
+        let reached = self.driver.reach(node).await;
+        let link = reached.map_err(|error| unreachable(error.to_string()))?;
+        let mut opened = self.net.open(link).await;
+        if opened.is_err() {
+            // It ended between the two, perhaps because nobody had used it for a while.
+            let reached = self.driver.reach(node).await;
+            let link = reached.map_err(|error| unreachable(error.to_string()))?;
+            opened = self.net.open(link).await;
+        }
+        opened.map_err(|error| unreachable(error.to_string()))
     }
 }
 
@@ -84,8 +112,7 @@ impl TunnelSink for Incoming {
         let exposes = self.exposes.clone();
         async move {
             // Why it was not served is logged there, and the peer was told.
-            let _ = exposes.serve_stream(peer, send, recv).await;
-            drop(guard);
+            let _ = exposes.serve_stream(peer, send, recv, Some(guard)).await;
         }
         .boxed()
     }

@@ -188,7 +188,7 @@ impl Shared {
     }
 
     /// The node to try next, in flight from now on, or the page for when there is none.
-    fn choose(&self, tried: &[NodeId]) -> Result<Flight<'_>, Page> {
+    pub(super) fn choose(&self, tried: &[NodeId]) -> Result<Flight<'_>, Page> {
         let view = self.tunnels.view();
         let usable = || {
             let providers = view.providers(&self.bucket).iter();
@@ -260,10 +260,10 @@ enum Placed<'a> {
 }
 
 /// A connection that counts as being with a node.
-struct Flight<'a> {
+pub(super) struct Flight<'a> {
     shared: &'a Shared,
-    node: NodeId,
-    serving: Serving,
+    pub(super) node: NodeId,
+    pub(super) serving: Serving,
 }
 
 impl Drop for Flight<'_> {

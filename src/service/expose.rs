@@ -22,11 +22,16 @@ use super::health;
 use super::pipe::{Pipe, Summary};
 use super::server::{connect, refusal_of, tell_client};
 use super::spec::{ExposeSpec, Protocol, ProxyProtocol};
+use super::udp::serve::Peers;
+use super::udp::side::{Linked, Server};
 use crate::clock;
 use crate::mesh::addr::HostPort;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
-use crate::mesh::stream::{Client, Cut, Header, HeaderError, MAX_HEADER_BYTES, Refusal, Status};
+use crate::mesh::stream::{
+    Client, Cut, Header, HeaderError, KIND_FLOW, Kind, MAX_HEADER_BYTES, Refusal, Status,
+};
+use crate::net::link::TunnelGuard;
 
 /// How long a server may take to accept a connection.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -49,7 +54,8 @@ struct Inner {
     max_connections: usize,
     running: AtomicUsize,
     one_ended: Notify,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
+    flows: Peers,
     /// Cancelled by [`Exposes::abort`].
     token: CancellationToken,
     counted: OnceLock<(NodeId, Counters)>,
@@ -88,6 +94,9 @@ pub enum ExposeError {
         /// What the system said.
         cause: io::Error,
     },
+    /// A UDP server shall be told of its clients, which the protocol has no way for.
+    #[error("the PROXY protocol is for TCP: a datagram has no place for its header")]
+    NoHeader,
     /// The service is exposed already.
     #[error("{bucket} is already exposed here, to {target}")]
     Taken {
@@ -132,7 +141,8 @@ impl Exposes {
                 max_connections,
                 running: AtomicUsize::new(0),
                 one_ended: Notify::new(),
-                draining: AtomicBool::new(false),
+                draining: watch::Sender::new(false),
+                flows: Peers::default(),
                 token: CancellationToken::new(),
                 counted: OnceLock::new(),
             }),
@@ -154,7 +164,10 @@ impl Exposes {
     /// The server cannot be reached, or the bucket is taken; nothing is registered.
     pub async fn add(&self, spec: &ExposeSpec, bucket: Bucket) -> Result<(), ExposeError> {
         self.check_free(&bucket)?;
-        drop(self.first_connect(&spec.target).await?);
+        match spec.protocol {
+            Protocol::Tcp => drop(self.first_connect(&spec.target).await?),
+            Protocol::Udp => drop(self.first_socket(spec).await?),
+        }
         self.register(spec, bucket, true)
     }
 
@@ -195,7 +208,8 @@ impl Exposes {
     }
 
     /// Serves one stream that `peer` opened, from its header to its end. A stream that cannot
-    /// be served gets its refusal; no other stream notices.
+    /// be served gets its refusal; no other stream notices. `link` counts it there, and has the
+    /// datagrams if it stands for a flow.
     ///
     /// # Errors
     /// Why nothing reached a server.
@@ -203,24 +217,39 @@ impl Exposes {
         &self,
         peer: NodeId,
         send: SendStream,
-        recv: RecvStream,
-    ) -> Result<Summary, ServeError> {
-        let mut near = Guarded::new(QuicEnd::new(send, recv));
-        let header = match read_header(&mut near.end.recv).await {
-            Ok(header) => header,
-            Err(error) => {
-                near.end.cut(Cut::BadHeader);
-                return Err(error);
+        mut recv: RecvStream,
+        link: Option<TunnelGuard>,
+    ) -> Result<(), ServeError> {
+        let header = match (read_header(&mut recv).await, &link) {
+            (Ok(header), _) if header.kind == Kind::Tunnel => header,
+            (Ok(header), Some(_)) => header,
+            (refused, _) => {
+                QuicEnd::new(send, recv).cut(Cut::BadHeader);
+                return Err(refused.err().unwrap_or(HeaderError::Kind(KIND_FLOW).into()));
             }
         };
+        let bucket = &header.bucket;
+        let serving = async {
+            match (header.kind, link) {
+                (Kind::Flow, Some(link)) => {
+                    let end = link.flow(&send);
+                    self.serve_flow(peer, Linked { send, recv, end }, bucket)
+                        .await?;
+                }
+                (_, link) => {
+                    let near = Guarded::new(QuicEnd::new(send, recv).holding(link));
+                    let summary = self.serve(near, &header).await?;
+                    tracing::debug!(peer = peer.short(), %bucket, ?summary, "served");
+                }
+            }
+            Ok(())
+        };
         let served = tokio::select! {
-            served = self.serve(near, &header) => served,
+            served = serving => served,
             () = self.inner.token.cancelled() => Err(ServeError::Aborted),
         };
-        let peer = peer.short();
-        match &served {
-            Ok(summary) => tracing::debug!(peer, bucket = %header.bucket, ?summary, "served"),
-            Err(error) => tracing::debug!(peer, bucket = %header.bucket, %error, "not served"),
+        if let Err(error) = &served {
+            tracing::debug!(peer = peer.short(), %bucket, %error, "not served");
         }
         served
     }
@@ -262,14 +291,14 @@ impl Exposes {
     }
 
     /// Counts one more connection or flow to the server of `bucket`.
-    fn begin(&self, bucket: &Bucket, protocol: Protocol) -> Result<InFlight, Refusal> {
+    pub(super) fn begin(&self, bucket: &Bucket, protocol: Protocol) -> Result<InFlight, Refusal> {
         let inner = &self.inner;
         let exposed = self.lock().get(bucket).cloned();
         let exposed = exposed.filter(|one| one.protocol == protocol);
         let exposed = exposed.ok_or(Refusal::NoSuchService)?;
         let guard = InFlight::begin(inner.clone(), exposed).ok_or(Refusal::TooMany)?;
         // After counting itself: `drain` sets the flag first, then reads the count.
-        if inner.draining.load(Ordering::SeqCst) {
+        if *inner.draining.borrow() {
             return Err(Refusal::Draining);
         }
         Ok(guard)
@@ -277,7 +306,7 @@ impl Exposes {
 
     /// Whether new streams are refused as draining. Running ones are not touched.
     pub fn set_draining(&self, on: bool) {
-        self.inner.draining.store(on, Ordering::SeqCst);
+        self.inner.draining.send_replace(on);
     }
 
     /// Refuses new streams and waits for the running ones, at most `limit`. Whether all ended.
@@ -335,6 +364,27 @@ impl Exposes {
         }
     }
 
+    /// Resolves when what runs on `flight` shall come to its end: the service was removed, or the
+    /// node drains.
+    pub(super) async fn closing(&self, flight: &InFlight) {
+        let mut draining = self.inner.draining.subscribe();
+        tokio::select! {
+            () = flight.exposed.token.cancelled() => {}
+            // The sender lives in `self`; it cannot be gone.
+            _ = draining.wait_for(|on| *on) => {}
+        }
+    }
+
+    /// Flows being served, by peer.
+    pub(super) fn peers(&self) -> &Peers {
+        &self.inner.flows
+    }
+
+    /// Where it is counted what other nodes are served.
+    pub(super) fn counted(&self) -> Option<&(NodeId, Counters)> {
+        self.inner.counted.get()
+    }
+
     fn check_free(&self, bucket: &Bucket) -> Result<(), ExposeError> {
         match self.lock().get(bucket) {
             Some(taken) => Err(ExposeError::Taken {
@@ -350,6 +400,19 @@ impl Exposes {
             .await
             .map_err(|cause| ExposeError::Unreachable {
                 target: target.clone(),
+                cause,
+            })
+    }
+
+    /// A UDP server need not answer; its name must, and there must be a way.
+    async fn first_socket(&self, spec: &ExposeSpec) -> Result<Server, ExposeError> {
+        if spec.proxy_protocol.is_some() {
+            return Err(ExposeError::NoHeader);
+        }
+        Server::connect(&spec.target)
+            .await
+            .map_err(|cause| ExposeError::Unreachable {
+                target: spec.target.clone(),
                 cause,
             })
     }
@@ -374,6 +437,11 @@ impl Exposes {
                 });
             }
             all.insert(bucket.clone(), exposed.clone());
+        }
+        if spec.protocol == Protocol::Udp {
+            // Nobody can tell whether it listens without saying something to it.
+            self.publish(&bucket, &exposed, true);
+            return Ok(());
         }
         self.publish(&bucket, &exposed, ready);
         // Weak: the checks must not keep alive what they report to.
@@ -416,6 +484,11 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// The server.
+    pub(super) fn target(&self) -> &HostPort {
+        &self.exposed.target
+    }
+
     fn begin(inner: Arc<Inner>, exposed: Arc<Exposed>) -> Option<Self> {
         let limit = inner.max_connections;
         let room = |running: usize| (running < limit).then_some(running + 1);

@@ -9,6 +9,7 @@
 //! | [`expose`] | egress: the side next to the real server; `server` is the way to it |
 //! | [`ingress`] | the local listener; `connection` is one client, `replay` its second chance |
 //! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side, [`client`] a client's, [`held`] what waits |
+//! | [`udp`] | the same for datagrams |
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
 //! | [`tls`] | TLS towards clients |
 //! | [`counts`] | connections per service and node |
@@ -46,3 +47,5 @@ pub mod spec;
 pub mod tls;
 #[cfg(feature = "p2p")]
 pub mod tunnels;
+#[cfg(feature = "p2p")]
+pub mod udp;

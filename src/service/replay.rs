@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use quinn::ReadError;
 use tokio::time::{sleep, timeout};
 
 use super::end::{End, Guarded, ReadFault};
@@ -13,12 +14,13 @@ use super::held::Held;
 use super::pipe::{Stage, Start};
 use super::tunnels::OpenError;
 use crate::mesh::stream::{Refusal, Status};
+use crate::net::link::ends_only_the_link;
 
 /// Most bytes of a client that are kept to be sent again.
 pub(super) const REPLAY_BYTES: usize = 256 * 1024;
 /// How long a node may take to say whether its server accepted: its own limit for connecting
 /// and some way there and back.
-const STATUS_LIMIT: Duration = Duration::from_secs(7);
+pub(super) const STATUS_LIMIT: Duration = Duration::from_secs(7);
 
 /// Why an attempt at one node came to nothing. No byte of a server had come back.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -37,6 +39,17 @@ pub(super) enum Failure {
     Empty,
     #[error("the node did not say in time whether its server accepts")]
     Silent,
+}
+
+impl Failure {
+    /// What the end of a stream says.
+    pub(super) fn of(error: &ReadError) -> Self {
+        match error {
+            ReadError::Reset(_) => Self::Reset,
+            ReadError::ConnectionLost(end) if ends_only_the_link(end) => Self::LetGo,
+            _ => Self::Lost,
+        }
+    }
 }
 
 impl From<ReadFault> for Failure {

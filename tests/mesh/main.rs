@@ -17,3 +17,4 @@ mod failover;
 mod localai;
 mod pages;
 mod proxy_protocol;
+mod udp;

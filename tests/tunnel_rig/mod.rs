@@ -29,6 +29,7 @@ use warren::service::expose::{Exposes, InFlight};
 use warren::service::ingress::{Deps, Ingress};
 use warren::service::spec::{ExposeSpec, Failover, IngressSpec, Mode, Strategy, TlsSpec};
 use warren::service::tunnels::{OpenError, ResolveError, Tunnels};
+use warren::service::udp::side::{Linked, Server};
 
 /// Nothing here takes longer, unless something is broken.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -192,6 +193,17 @@ impl Tunnels for FakeMesh {
         self.local.connect_local(bucket, client).boxed()
     }
 
+    fn open_flow(&self, _: NodeId) -> BoxFuture<'_, Result<Linked, OpenError>> {
+        unreachable!("no flows here")
+    }
+
+    fn connect_local_flow<'a>(
+        &'a self,
+        _: &'a Bucket,
+    ) -> BoxFuture<'a, Result<(Server, InFlight), Refusal>> {
+        unreachable!("no flows here")
+    }
+
     fn resolve(&self, text: &str, view: &View) -> Result<NodeId, ResolveError> {
         let providers = view.all_providers();
         let mut named = providers.filter(|one| one.name.as_str() == text);
@@ -308,7 +320,7 @@ async fn behave(
 ) {
     match behaviour {
         Behaviour::Serve(exposes) => {
-            let _ = exposes.serve_stream(node(0), send, recv).await;
+            let _ = exposes.serve_stream(node(0), send, recv, None).await;
         }
         Behaviour::Script { read, answer, then } => {
             if let Some((status, rest)) = answer.split_first() {
