@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use warren::mesh::addr::{HostPort, PeerAddr};
 use warren::mesh::name::Name;
-use warren::node::Protocol;
+use warren::mesh::records::Protocol;
 use zeroize::Zeroizing;
 
 /// A listen address: `IP:PORT`, `[V6]:PORT`, `localhost:PORT`, or `:PORT` for every address,

@@ -233,7 +233,7 @@ fn what_is_longer_than_the_path_takes_is_dropped_and_counted() {
     let client = Client::of(gateway.ingress());
     client.ask(b"?");
     // `schema/wire.md` promises this much on every path.
-    assert_eq!(client.ask(&[7; 1_120]).said.len(), 1_120);
+    assert_eq!(client.ask(&[7; 1_150]).said.len(), 1_150);
     client.say(&[0; TOO_LONG]);
     until("counted at the ingress", || {
         (counted(&gateway, "udp_too_large") == 1).then_some(())
