@@ -12,6 +12,7 @@
 //! | [`balance`] | which node gets the next request |
 //! | [`stream`] | the bytes at the head of a tunnel's stream |
 //! | [`datagram`], [`flows`] | which flow a datagram belongs to, and which flows there are |
+//! | [`pace`] | what datagrams leave to streams |
 
 pub mod addr;
 pub mod balance;
@@ -31,6 +32,7 @@ pub mod ledger;
 pub mod members;
 pub mod name;
 pub mod observed;
+pub mod pace;
 pub mod rate;
 pub mod records;
 pub mod resolve;

@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::mesh::id::Identity;
 use crate::mesh::knock::Knock;
+use crate::mesh::pace::MAX_QUEUE;
 
 use super::crypto::{KeyedClient, KeyedServer};
 use super::gate::SharedGate;
@@ -39,9 +40,8 @@ const SOCKET_BUFFER: usize = 4 << 20;
 const STREAM_WINDOW: u32 = 1 << 20;
 /// Bytes queued for sending on a connection, ahead of a small stream.
 const SEND_WINDOW: u64 = 2 << 20;
-/// Datagrams of a connection that wait, each way: some milliseconds of a fast path. What waits to
-/// be sent goes before every stream, so more would hold up the others for longer.
-const DATAGRAM_BUFFER: usize = 256 << 10;
+/// Datagrams of a connection that wait, each way. How much of it is used to send follows the path.
+pub(super) const DATAGRAM_BUFFER: usize = MAX_QUEUE + (16 << 10);
 /// All a peer may send before its Hello was checked (D27). Datagrams are discarded until then.
 const WINDOW_BEFORE_HELLO: u32 = 64 << 10;
 /// Without any packet for this long a connection is over, whatever the probes say.

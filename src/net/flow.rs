@@ -5,13 +5,18 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, SendDatagramError};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use crate::clock;
 use crate::mesh::datagram::FlowId;
+use crate::mesh::pace::{self, Pace};
 
+use super::endpoint::DATAGRAM_BUFFER;
 use super::link::TunnelGuard;
 
 /// Datagrams of one flow that wait for whoever takes them.
@@ -20,6 +25,8 @@ pub const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 2 << 20;
 /// What a waiting datagram costs beside its bytes: an empty one is not free.
 const OVERHEAD: usize = 128;
+/// Between two looks at the path.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How many bytes may wait at once. Clones share them.
 #[derive(Clone, Debug)]
@@ -117,6 +124,17 @@ impl Lost {
 pub(super) struct Flows {
     open: Mutex<HashMap<FlowId, mpsc::Sender<Parcel>>>,
     waiting: Budget,
+    out: Mutex<Out>,
+}
+
+/// The way out of a link.
+#[derive(Debug)]
+struct Out {
+    pace: Pace,
+    /// Bytes that may wait, as the path was when it was last looked at.
+    queue: usize,
+    looked: Option<Instant>,
+    start: Instant,
 }
 
 impl Default for Flows {
@@ -124,7 +142,28 @@ impl Default for Flows {
         Self {
             open: Mutex::default(),
             waiting: Budget::new(MAX_WAITING_BYTES),
+            out: Mutex::new(Out {
+                pace: Pace::default(),
+                queue: 0,
+                looked: None,
+                start: clock::instant(),
+            }),
         }
+    }
+}
+
+impl Out {
+    /// Whether the path has room for `len` more bytes.
+    fn admits(&mut self, connection: &Connection, len: usize) -> bool {
+        let now = clock::instant();
+        if self.looked.is_none_or(|at| now - at > LOOK_EVERY) {
+            self.looked = Some(now);
+            self.queue = pace::queue(connection.stats().path.cwnd, connection.rtt());
+        }
+        let waiting = DATAGRAM_BUFFER.saturating_sub(connection.datagram_send_buffer_space());
+        // QUIC's own account of an empty queue is not zero.
+        let waiting = waiting.saturating_sub(OVERHEAD);
+        self.pace.admits(now - self.start, waiting, len, self.queue)
     }
 }
 
@@ -164,7 +203,9 @@ impl FlowEnd {
     /// # Errors
     /// Why it was lost. The end of the link shows at the flow's stream.
     pub fn send(&self, payload: &[u8]) -> Result<(), Lost> {
-        send(self.guard.connection(), self.id, payload)
+        let flows = self.guard.flows();
+        let mut out = flows.out.lock().unwrap_or_else(PoisonError::into_inner);
+        send(self.guard.connection(), &mut out, self.id, payload)
     }
 
     /// The next datagram. It waits for ever on a link that has ended: the flow's stream tells.
@@ -179,14 +220,14 @@ impl Drop for FlowEnd {
     }
 }
 
-fn send(connection: &Connection, id: FlowId, payload: &[u8]) -> Result<(), Lost> {
+fn send(connection: &Connection, out: &mut Out, id: FlowId, payload: &[u8]) -> Result<(), Lost> {
     let len = id.encoded_len() + payload.len();
     // QUIC makes room by dropping what has waited longest; like UDP, this drops the newcomer.
     let max = connection.max_datagram_size().unwrap_or(0);
     if len > max {
         return Err(Lost::TooLarge);
     }
-    if connection.datagram_send_buffer_space() < len {
+    if !out.admits(connection, len) {
         return Err(Lost::Overflow);
     }
     let mut datagram = BytesMut::with_capacity(len);
