@@ -85,7 +85,7 @@
 //!
 //! # Ways of the data
 //!
-//! *A datagram* comes to a filter ([`mesh::filter`]) first: what does not prove knowledge
+//! *A packet* comes to a filter ([`mesh::filter`]) first: what does not prove knowledge
 //! of the token is dropped before QUIC sees it. A handshake pins the peer's Ed25519 key; a link is
 //! up when Hello has proved the token a second time. Its frames become inputs of the brain.
 //!
@@ -97,6 +97,10 @@
 //! of the brain's last view ([`mesh::view`], [`mesh::balance`]), opens a stream on the link to it
 //! and copies bytes; the node beside the server connects to it and does the same. Until the first
 //! byte came back the connection may move to another node.
+//!
+//! *Datagrams of a client* make a flow ([`mesh::flows`]), which gets a node as a connection does.
+//! They go beside its stream ([`mesh::datagram`]) and are never waited for; when the node has
+//! gone, the next one chooses another.
 //!
 //! # What holds
 //!

@@ -2,7 +2,7 @@
 //! of its own: every byte arrives or both ends see the same kind of end, and nothing is left.
 //!
 //! `WARREN_LONG=1` keeps 2,000 streams of up to 1 GiB going for two minutes; build it with
-//! `--release`. `LOAD_SEED` repeats a run.
+//! `--release`, or take smaller ones: `LOAD_BITS=20` is up to 1 MiB. `LOAD_SEED` repeats a run.
 #![cfg(all(feature = "p2p", target_os = "linux"))]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,13 +14,14 @@ mod talk;
 use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -48,6 +49,13 @@ struct Load {
 
 impl Load {
     fn asked_for() -> Self {
+        let mut load = Self::usual();
+        let bits = std::env::var("LOAD_BITS").ok();
+        load.size.bits = bits.map_or(load.size.bits, |bits| bits.parse().unwrap());
+        load
+    }
+
+    fn usual() -> Self {
         match std::env::var_os("WARREN_LONG").is_some_and(|value| value == "1") {
             true => Self {
                 at_once: 2_000,
@@ -219,6 +227,8 @@ async fn run(
     let begun = Instant::now();
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut running = JoinSet::new();
+    // More at once would be too many for the servers' backlogs, which is not what is tested.
+    let beginning = Arc::new(Semaphore::new(200));
     let mut clients = HashMap::new();
     let mut count = 0;
     loop {
@@ -227,9 +237,11 @@ async fn run(
             let plan = Plan::new(&mut rng, count, load.size);
             let to = to[usize::from(count.is_multiple_of(2))];
             count += 1;
+            let beginning = Arc::clone(&beginning);
             running.spawn(async move {
+                let permit = beginning.acquire_owned().await.unwrap();
                 let tcp = TcpStream::connect(to).await.unwrap();
-                (plan, as_client(tcp, plan).await)
+                (plan, as_client(tcp, plan, permit).await)
             });
         }
         match timeout(DEADLINE * 5, running.join_next()).await {

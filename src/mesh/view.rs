@@ -80,7 +80,7 @@ pub struct Provider {
     pub ready: bool,
     /// Whether it asks not to be chosen.
     pub draining: bool,
-    /// What it forwards to, `HOST:PORT`, as its owner wrote it.
+    /// What it forwards to, `HOST:PORT` or `udp:HOST:PORT`, as its owner wrote it.
     pub target: String,
     /// What it speaks.
     #[serde(default)]

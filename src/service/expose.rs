@@ -5,7 +5,6 @@
 //! itself and opens no link.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -20,6 +19,7 @@ use super::counts::Counters;
 use super::end::{End, Guarded, QuicEnd};
 use super::health;
 use super::pipe::{Pipe, Summary};
+pub use super::refused::{ExposeError, HEADER_LIMIT, ServeError};
 use super::server::{connect, refusal_of, tell_client};
 use super::spec::{ExposeSpec, Protocol, ProxyProtocol};
 use super::udp::serve::Peers;
@@ -35,8 +35,6 @@ use crate::net::link::TunnelGuard;
 
 /// How long a server may take to accept a connection.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long a stream's header may take.
-pub const HEADER_LIMIT: Duration = Duration::from_secs(5);
 /// Connections to servers at once, over all services. Each costs a file descriptor and two
 /// windows of QUIC; beyond this, other nodes are a better choice than this one.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;
@@ -80,49 +78,6 @@ pub(super) struct Exposed {
     pub(super) failed: Notify,
     /// Ends the health checks.
     pub(super) token: CancellationToken,
-}
-
-/// Why a service was not exposed. Nothing was registered.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExposeError {
-    /// The server did not accept a connection.
-    #[error("{target} does not accept connections: {cause}")]
-    Unreachable {
-        /// The server.
-        target: HostPort,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// A UDP server shall be told of its clients, which the protocol has no way for.
-    #[error("the PROXY protocol is for TCP: a datagram has no place for its header")]
-    NoHeader,
-    /// The service is exposed already.
-    #[error("{bucket} is already exposed here, to {target}")]
-    Taken {
-        /// The service.
-        bucket: Bucket,
-        /// Its server.
-        target: HostPort,
-    },
-}
-
-/// Why a stream was not served.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// Its header was not understood; the stream was reset.
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    /// Its header did not come, or not in time; the stream was reset.
-    #[error("no header came within {HEADER_LIMIT:?}")]
-    NoHeader,
-    /// It was refused, and the peer was told.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// [`Exposes::abort`] ended it.
-    #[error("the node stops")]
-    Aborted,
 }
 
 impl Default for Exposes {

@@ -39,6 +39,8 @@ pub mod page;
 #[cfg(feature = "p2p")]
 pub mod pipe;
 #[cfg(feature = "p2p")]
+mod refused;
+#[cfg(feature = "p2p")]
 mod replay;
 #[cfg(feature = "p2p")]
 mod server;

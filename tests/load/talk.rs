@@ -8,6 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::plan::{PLAN_BYTES, Plan, Who, fill};
 
@@ -38,9 +39,16 @@ pub(crate) struct Outcome {
     pub(crate) corrupt: bool,
 }
 
-pub(crate) async fn as_client(mut tcp: TcpStream, plan: Plan) -> Outcome {
+/// `beginning` is dropped when the other end is known to be there.
+pub(crate) async fn as_client(
+    mut tcp: TcpStream,
+    plan: Plan,
+    beginning: OwnedSemaphorePermit,
+) -> Outcome {
     tcp.write_all(&plan.encode()).await.unwrap();
-    match tcp.read_u8().await {
+    let ready = tcp.read_u8().await;
+    drop(beginning);
+    match ready {
         Ok(ready) => {
             assert_eq!(ready, READY);
             talk(tcp, plan, Who::Client).await

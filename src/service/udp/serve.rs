@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::time::timeout;
+
 use super::side::{Linked, Server};
 use super::{MAX_FLOWS_PER_PEER, carry};
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
+use crate::mesh::records::Protocol;
 use crate::mesh::stream::{Refusal, Status};
 use crate::service::counts::Counters;
-use crate::service::expose::Exposes;
+use crate::service::expose::{CONNECT_LIMIT, Exposes, InFlight};
+use crate::service::server::refusal_of;
 
 /// Flows being served, by the node they are for.
 #[derive(Debug, Default)]
@@ -99,17 +103,17 @@ impl Exposes {
     ///
     /// # Errors
     /// As another node would be refused.
-    pub async fn connect_local_flow(
-        &self,
-        bucket: &Bucket,
-    ) -> Result<(Server, crate::service::expose::InFlight), Refusal> {
-        let guard = self.begin(bucket, crate::mesh::records::Protocol::Udp)?;
-        match Server::connect(guard.target()).await {
-            Ok(server) => Ok((server, guard)),
-            Err(error) => {
+    pub async fn connect_local_flow(&self, bucket: &Bucket) -> Result<(Server, InFlight), Refusal> {
+        let guard = self.begin(bucket, Protocol::Udp)?;
+        // Only the name may take long.
+        let connecting = timeout(CONNECT_LIMIT, Server::connect(guard.target()));
+        match connecting.await {
+            Ok(Ok(server)) => Ok((server, guard)),
+            Ok(Err(error)) => {
                 tracing::debug!(target = %guard.target(), %error, "server not reached");
-                Err(crate::service::server::refusal_of(&error))
+                Err(refusal_of(&error))
             }
+            Err(_) => Err(Refusal::ServerSilent),
         }
     }
 }

@@ -77,6 +77,8 @@ impl Side for Linked {
     async fn next(&mut self) -> Option<Bytes> {
         let mut end = [0];
         tokio::select! {
+            // What came before the end is said before it.
+            biased;
             parcel = self.end.recv() => parcel.map(|parcel| parcel.bytes()),
             // Whatever is read there, or not, is its end.
             _ = self.recv.read(&mut end) => None,
