@@ -4,7 +4,8 @@
 //! `WARREN_LONG=1` keeps 2,000 streams of up to 1 GiB going for two minutes; build it with
 //! `--release`, or take smaller ones: `LOAD_BITS=20` is up to 1 MiB. `LOAD_SEED` repeats a run.
 #![cfg(all(feature = "p2p", target_os = "linux"))]
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stdout, clippy::cast_possible_truncation)]
 
 #[path = "load/plan.rs"]
 mod plan;

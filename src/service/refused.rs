@@ -48,7 +48,7 @@ pub enum ServeError {
     /// It was refused, and the peer was told.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// [`Exposes::abort`] ended it.
+    /// [`Exposes::abort`](super::expose::Exposes::abort) ended it.
     #[error("the node stops")]
     Aborted,
 }
