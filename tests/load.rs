@@ -255,12 +255,26 @@ async fn run(
         }
     }
     let mut ends = [0; 3];
-    for _ in 0..count {
-        let told = timeout(DEADLINE, servers.recv()).await;
-        let (plan, server) = told.expect("a server's end hangs").unwrap();
+    // Who was reset before the server had said a word may have been refused for want of time.
+    while clients.values().any(|client| client.saw != Saw::Nobody) {
+        let Ok(told) = timeout(DEADLINE, servers.recv()).await else {
+            clients.retain(|_, client| client.saw != Saw::Nobody);
+            panic!("the servers' ends of these hang: {clients:?}");
+        };
+        let (plan, server) = told.unwrap();
         let client = clients.remove(&plan.id).expect("a stream came twice");
         ends[check(&plan, &client, &server)] += 1;
     }
+    // What a server still tells of these belongs to no later run.
+    while let Ok((plan, server)) = servers.try_recv() {
+        let client = clients.remove(&plan.id).expect("a stream came twice");
+        ends[check(&plan, &client, &server)] += 1;
+    }
+    let refused = clients.len() as u64;
+    assert!(
+        refused * 20 <= count,
+        "{refused} of {count} streams found no server"
+    );
     ends
 }
 
@@ -271,6 +285,12 @@ fn check(plan: &Plan, client: &Outcome, server: &Outcome) -> usize {
         "changed bytes: {}",
         story()
     );
+    if client.saw == Saw::Nobody && server.saw == Saw::Reset {
+        // The server came too late, and both know that it is over.
+        return plan
+            .resets
+            .map_or(0, |(who, _)| 1 + usize::from(who == Who::Server));
+    }
     match plan.resets {
         None => {
             let all = client.heard == plan.down && server.heard == plan.up;
@@ -285,22 +305,16 @@ fn check(plan: &Plan, client: &Outcome, server: &Outcome) -> usize {
         }
         Some((Who::Client, at)) => {
             assert!(server.heard <= at, "{}", story());
-            assert_eq!(
-                (client.saw, server.saw),
-                (Saw::Own, Saw::Reset),
-                "{}",
-                story()
-            );
+            assert_eq!(server.saw, Saw::Reset, "{}", story());
+            let own = matches!(client.saw, Saw::Own | Saw::Nobody);
+            assert!(own, "{}", story());
             1
         }
         Some((Who::Server, at)) => {
             assert!(client.heard <= at, "{}", story());
-            assert_eq!(
-                (client.saw, server.saw),
-                (Saw::Reset, Saw::Own),
-                "{}",
-                story()
-            );
+            assert_eq!(server.saw, Saw::Own, "{}", story());
+            let reset = matches!(client.saw, Saw::Reset | Saw::Nobody);
+            assert!(reset, "{}", story());
             2
         }
     }

@@ -26,6 +26,8 @@ pub(crate) enum Saw {
     Reset,
     /// It ended the stream itself.
     Own,
+    /// By a reset before the other end had said a word: it may never have been there.
+    Nobody,
 }
 
 /// What one end knows of a stream that is over.
@@ -54,11 +56,14 @@ pub(crate) async fn as_client(
             talk(tcp, plan, Who::Client).await
         }
         // A reset overtakes what was said before it.
-        Err(error) => Outcome {
-            heard: 0,
-            saw: reset(&error),
-            corrupt: false,
-        },
+        Err(error) => {
+            assert_eq!(reset(&error), Saw::Reset);
+            Outcome {
+                heard: 0,
+                saw: Saw::Nobody,
+                corrupt: false,
+            }
+        }
     }
 }
 
