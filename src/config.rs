@@ -16,8 +16,8 @@ use std::time::Duration;
 
 pub(crate) use layer::Layer;
 pub(crate) use values::{
-    Bytes, Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer,
-    SecretText, Span, Target,
+    Bytes, Expose, FailoverArg, Http, Ingress, Listen, ListenFor, LogFilter, LogFormat, ModeArg,
+    Peer, ProxyArg, SecretText, Server, Span, Target,
 };
 
 /// How long running connections may take to end when the daemon stops.

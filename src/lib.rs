@@ -34,18 +34,17 @@
 //!         let _ = client.write_all(b"hello").await;
 //!     }
 //! });
-//! first.expose(ExposeSpec { service: "chat".parse()?, target }, false).await?;
+//! first.expose(ExposeSpec::new("chat".parse()?, target), false).await?;
 //!
 //! // The second has an address that leads to it.
 //! let mut mesh = second.watch();
 //! mesh.wait_for(|view| view.all_providers().any(|provider| provider.usable())).await?;
 //! let role = second.ingress(IngressSpec {
-//!     service: "chat".parse()?,
-//!     listen: "127.0.0.1:0".parse()?,
 //!     strategy: Strategy::LeastUsed,
 //!     failover: Failover::Connect,
 //!     mode: Mode::Tcp,
 //!     tls: None,
+//!     ..IngressSpec::new("chat".parse()?, "127.0.0.1:0".parse()?)
 //! }, false).await?;
 //! let RoleKind::Ingress { listen, .. } = role.kind else { unreachable!() };
 //! let mut said = String::new();
@@ -87,7 +86,7 @@
 //!
 //! # Ways of the data
 //!
-//! *A datagram* comes to a filter ([`mesh::filter`]) first: what does not prove knowledge
+//! *A packet* comes to a filter ([`mesh::filter`]) first: what does not prove knowledge
 //! of the token is dropped before QUIC sees it. A handshake pins the peer's Ed25519 key; a link is
 //! up when Hello has proved the token a second time. Its frames become inputs of the brain.
 //!
@@ -99,6 +98,10 @@
 //! of the brain's last view ([`mesh::view`], [`mesh::balance`]), opens a stream on the link to it
 //! and copies bytes; the node beside the server connects to it and does the same. Until the first
 //! byte came back the connection may move to another node.
+//!
+//! *Datagrams of a client* make a flow ([`mesh::flows`]), which gets a node as a connection does.
+//! They go beside its stream ([`mesh::datagram`]) and are never waited for; when the node has
+//! gone, the next one chooses another.
 //!
 //! # What holds
 //!

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use tunnel_rig::*;
-use warren::mesh::stream::{Cut, Header, KIND_TUNNEL, Refusal, Status};
+use warren::mesh::stream::{Cut, Header, Refusal, Status};
 use warren::service::counts::Count;
 use warren::service::end::code;
 use warren::service::expose::{ExposeError, Exposes};
@@ -91,6 +91,28 @@ async fn replay_repeats_the_request_at_another_node() {
                 .map(|one| one.2.served)
                 .collect();
             assert_eq!(served, [0, 1], "{name}");
+        }
+    })
+    .await;
+}
+
+/// Each node gets the header that it can read, and the client's bytes as they were.
+#[tokio::test]
+async fn a_client_is_named_only_to_a_node_that_asks_for_it() {
+    in_time(async {
+        let echo = echo_at_end(b"2:").await;
+        let body = noise(100_000);
+        for asks in [node(1), node(2)] {
+            let client = usize::from(asks == node(1)) * (1 + 2 * 6);
+            let header = 3 + "federated".len() + client;
+            let bad = script(header + body.len(), &[0], Then::Reset);
+            let nodes = vec![(node(1), bad), (node(2), serving(echo).await)];
+            let mesh = FakeMesh::new(nodes).await;
+            mesh.wants_client(asks);
+            let ingress = mesh.ingress(Failover::Replay);
+            let answer = ask(&ingress, &body).await.unwrap();
+            assert!(answer[2..] == body, "the body was changed on its way");
+            assert_eq!(mesh.streams(), [node(1), node(2)]);
         }
     })
     .await;
@@ -339,7 +361,7 @@ async fn readiness_follows_the_server_down_and_up() {
         assert!(ready.borrow()[&bucket()]);
         drop(listener);
         // A real connection that fails is noticed at once, not at the next check.
-        assert!(exposes.connect_local(&bucket()).await.is_err());
+        assert!(exposes.connect_local(&bucket(), None).await.is_err());
         ready.wait_for(|all| !all[&bucket()]).await.unwrap();
         let _listener = TcpListener::bind(addr).await.unwrap();
         ready.wait_for(|all| all[&bucket()]).await.unwrap();
@@ -360,12 +382,11 @@ async fn what_cannot_be_exposed_or_listened_on_is_named() {
         assert!(matches!(again, ExposeError::Taken { .. }));
         let mesh = FakeMesh::new(vec![]).await;
         let mut spec_in = IngressSpec {
-            service: "federated".parse().unwrap(),
-            listen: taken,
             strategy: Strategy::LeastUsed,
             failover: Failover::Replay,
             mode: Mode::Tcp,
             tls: None,
+            ..IngressSpec::new("federated".parse().unwrap(), taken)
         };
         let error = Ingress::start(spec_in.clone(), bucket(), mesh.deps()).unwrap_err();
         assert!(
@@ -437,13 +458,15 @@ async fn a_stream_that_asks_for_nothing_known_is_refused_and_others_go_on() {
         let echo = echo_at_end(b"ok ").await;
         let (mesh, ingress) = one_node(echo, Failover::Connect).await;
         let (mut send, mut recv) = mesh.link(node(1)).open_bi().await.unwrap();
-        send.write_all(&[KIND_TUNNEL + 1, 0, 0]).await.unwrap();
+        send.write_all(&[u8::MAX, 0, 0]).await.unwrap();
         let expected = ReadError::Reset(code(Cut::BadHeader));
         assert_eq!(recv.read(&mut [0]).await, Err(expected));
 
         let (mut send, mut recv) = mesh.link(node(1)).open_bi().await.unwrap();
         let bucket = "unknown".parse().unwrap();
-        send.write_all(&Header { bucket }.encode()).await.unwrap();
+        send.write_all(&Header::tunnel(bucket, None).encode())
+            .await
+            .unwrap();
         let refused = Status::Refused(Refusal::NoSuchService).byte();
         assert_eq!(recv.read_to_end(9).await.unwrap(), [refused]);
 
@@ -462,7 +485,7 @@ async fn a_full_node_is_passed_over() {
         let nodes = vec![(node(1), Behaviour::Serve(exposes.clone())), (node(2), two)];
         let mesh = FakeMesh::new(nodes).await;
         let ingress = mesh.ingress(Failover::Connect);
-        let _taken = exposes.connect_local(&bucket()).await.unwrap();
+        let _taken = exposes.connect_local(&bucket(), None).await.unwrap();
         assert_eq!(ask(&ingress, b"x").await.unwrap(), b"2:x");
         assert_eq!(mesh.streams(), [node(1), node(2)]);
     })

@@ -88,6 +88,8 @@ A second signal ends at once, with 130 or 143.")]
     #[command(after_help = "Examples:
   warren expose federated 127.0.0.1:8000
   warren expose chat localhost:11434 --bg
+  warren expose web 127.0.0.1:80 --proxy-protocol v2    tell the server who its clients are
+  warren expose dns udp:127.0.0.1:53                    datagrams
 
 With a daemon on the data directory the service lives as long as this command, or for good
 with --bg; otherwise this command is the daemon.")]
@@ -95,7 +97,9 @@ with --bg; otherwise this command is the daemon.")]
     /// Listen on this machine for a service of the network
     #[command(after_help = "Examples:
   warren ingress chat 127.0.0.1:9000
-  warren ingress chat :9000 --random-worker --bg")]
+  warren ingress chat :9000 --random-worker --bg
+  warren ingress dns udp:127.0.0.1:5353                 datagrams
+  warren ingress game udp::27015 --flow-timeout 5m")]
     Ingress(IngressArgs),
     /// One address for all servers exposed as a service (LocalAI's `federated`)
     #[command(after_help = "Examples:
@@ -450,7 +454,10 @@ impl Cli {
                     _ => layer.token = Some(join.join_token.clone()),
                 }
             }
-            Command::Expose(args) => args.node.fill(&mut layer),
+            Command::Expose(args) => {
+                args.node.fill(&mut layer);
+                args.fill(&mut layer);
+            }
             Command::Ingress(args) => {
                 args.node.fill(&mut layer);
                 args.balance.fill(&mut layer);

@@ -26,6 +26,8 @@ const FLAGS_WITH_EFFECT: &[&str] = &[
     "target-worker",
     "mode",
     "failover",
+    "flow-timeout",
+    "proxy-protocol",
     "tls-cert",
     "tls-key",
     "tls-self-signed",

@@ -14,8 +14,7 @@ use warren::api::shapes::RoleSpec;
 use warren::mesh::keys::NetworkKeys;
 use warren::mesh::token::{Token, TokenKind, TokenText};
 use warren::node::{
-    ExposeSpec, Failover, IngressSpec, Mode, Node, NodeBuilder, NodeError, RoleInfo, RoleKind,
-    Status, Strategy,
+    ExposeSpec, IngressSpec, Node, NodeBuilder, NodeError, Protocol, RoleInfo, RoleKind, Status,
 };
 
 use super::TOKEN_FILE;
@@ -126,18 +125,14 @@ fn builder(config: &Config, token: Option<TokenText>) -> NodeBuilder {
 fn listed_roles(set: &Layer) -> Vec<RoleSpec> {
     let exposed = set.expose.iter().flatten().map(|expose| {
         RoleSpec::Expose(ExposeSpec {
-            service: expose.service.clone(),
-            target: expose.target.clone(),
+            protocol: expose.server.protocol,
+            ..ExposeSpec::new(expose.service.clone(), expose.server.at.clone())
         })
     });
     let ingress = set.ingress.iter().flatten().map(|ingress| {
         RoleSpec::Ingress(IngressSpec {
-            service: ingress.service.clone(),
-            listen: ingress.listen,
-            strategy: Strategy::LeastUsed,
-            failover: Failover::Connect,
-            mode: Mode::Tcp,
-            tls: None,
+            protocol: ingress.listen.protocol,
+            ..IngressSpec::new(ingress.service.clone(), ingress.listen.at)
         })
     });
     exposed.chain(ingress).collect()
@@ -168,6 +163,7 @@ struct Ready {
 struct ReadyIngress {
     service: String,
     listen: String,
+    protocol: Protocol,
 }
 
 /// Prints the ready line for a node in this state, with these roles.
@@ -180,6 +176,7 @@ pub(crate) fn print_ready(
         RoleKind::Ingress { spec, listen } => Some(ReadyIngress {
             service: spec.service.to_string(),
             listen: listen.to_string(),
+            protocol: spec.protocol,
         }),
         RoleKind::Expose { .. } => None,
     };
@@ -250,10 +247,14 @@ pub(crate) fn role_line(role: &RoleInfo) -> String {
     match &role.kind {
         RoleKind::Expose { spec, ready } => {
             let state = if *ready { "" } else { " (does not answer yet)" };
-            format!("exposes {} at {}{state}", spec.service, spec.target)
+            format!("exposes {} at {}{state}", spec.service, spec.shown())
         }
         RoleKind::Ingress { spec, listen } => {
-            let scheme = if spec.tls.is_some() { "https" } else { "http" };
+            let scheme = match (spec.protocol, &spec.tls) {
+                (Protocol::Udp, _) => "udp",
+                (Protocol::Tcp, Some(_)) => "https",
+                (Protocol::Tcp, None) => "http",
+            };
             let host = match listen.ip().is_unspecified() {
                 true => format!("127.0.0.1:{}", listen.port()),
                 false => listen.to_string(),

@@ -5,17 +5,22 @@ use std::path::Path;
 
 use warren::api::shapes::RoleSpec;
 use warren::mesh::name::Name;
-use warren::node::{Failover, IngressSpec, Mode, Strategy, TlsSpec};
+use warren::node::{FLOW_TIMEOUT_MS, Failover, IngressSpec, Mode, Protocol, Strategy, TlsSpec};
 
 use super::args::IngressArgs;
 use super::attach::{self, RoleCommand};
 use super::fail::Failure;
 use super::output::Output;
-use crate::config::{Config, FailoverArg, Layer, ModeArg};
+use crate::config::{Config, FailoverArg, Layer, ModeArg, Span};
 
 /// Listens on this machine for a service of the network.
 pub(crate) async fn run(args: IngressArgs, config: &Config, output: Output) -> Result<u8, Failure> {
-    let spec = spec(args.service, args.listen.0, Failover::Connect, &config.set)?;
+    let listen = args.listen;
+    let mut spec = spec(args.service, listen.at, Failover::Connect, &config.set)?;
+    spec.protocol = listen.protocol;
+    if spec.protocol == Protocol::Udp && spec.tls.is_some() {
+        return Err(Failure::usage("TLS is for TCP: leave the tls flags out"));
+    }
     let command = RoleCommand {
         role: RoleSpec::Ingress(spec),
         bg: args.bg,
@@ -32,8 +37,6 @@ pub(crate) fn spec(
     set: &Layer,
 ) -> Result<IngressSpec, Failure> {
     Ok(IngressSpec {
-        service,
-        listen,
         strategy: match (&set.target_worker, set.random_worker) {
             (Some(node), _) => Strategy::Target(node.clone()),
             (None, Some(true)) => Strategy::Random,
@@ -51,7 +54,15 @@ pub(crate) fn spec(
             ModeArg::Auto => Mode::Auto,
         },
         tls: tls(set)?,
+        flow_timeout_ms: set.flow_timeout.map(flow_timeout).transpose()?,
+        ..IngressSpec::new(service, listen)
     })
+}
+
+fn flow_timeout(span: Span) -> Result<u64, Failure> {
+    let ms = u64::try_from(span.0.as_millis()).ok();
+    let ms = ms.filter(|ms| FLOW_TIMEOUT_MS.contains(ms));
+    ms.ok_or_else(|| Failure::usage("flow-timeout is from 100ms to 24h"))
 }
 
 fn tls(set: &Layer) -> Result<Option<TlsSpec>, Failure> {

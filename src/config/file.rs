@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(layer.no_mdns, Some(true));
         assert_eq!(layer.drain_timeout.unwrap().0.as_secs(), 5);
         assert_eq!(
-            layer.expose.unwrap()[0].target.to_string(),
+            layer.expose.unwrap()[0].server.at.to_string(),
             "localhost:8000"
         );
     }

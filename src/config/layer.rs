@@ -6,8 +6,8 @@ use warren::mesh::name::Name;
 
 use super::ConfigError;
 use super::values::{
-    Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer, SecretText,
-    Span, Target,
+    Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer, ProxyArg,
+    SecretText, Span, Target,
 };
 
 /// One setting, read from the texts of a variable or a config key.
@@ -46,6 +46,7 @@ setting_from_str!(
     Listen,
     ModeArg,
     FailoverArg,
+    ProxyArg,
     LogFormat,
     LogFilter,
     String,
@@ -140,6 +141,10 @@ layer! {
     mode "mode": ModeArg,
     /// When a connection may move.
     failover "failover": FailoverArg,
+    /// How long a flow of datagrams lives without one.
+    flow_timeout "flow-timeout": Span,
+    /// How the exposed server is told of its clients.
+    proxy_protocol "proxy-protocol": ProxyArg,
     /// PEM certificate chain of an ingress.
     tls_cert "tls-cert": PathBuf,
     /// PEM private key of an ingress.

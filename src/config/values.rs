@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use warren::mesh::addr::{HostPort, PeerAddr};
 use warren::mesh::name::Name;
+use warren::mesh::records::Protocol;
 use zeroize::Zeroizing;
 
 /// A listen address: `IP:PORT`, `[V6]:PORT`, `localhost:PORT`, or `:PORT` for every address,
@@ -95,6 +96,54 @@ impl FromStr for Target {
     }
 }
 
+/// Takes `tcp:` or `udp:` off an address. `udp:53` has no second colon: a host called udp.
+fn split_protocol(text: &str) -> (Protocol, &str) {
+    let known = [("tcp:", Protocol::Tcp), ("udp:", Protocol::Udp)];
+    let mut found = known.iter().filter_map(|(word, protocol)| {
+        let rest = text.strip_prefix(word)?;
+        rest.contains(':').then_some((*protocol, rest))
+    });
+    found.next().unwrap_or((Protocol::Tcp, text))
+}
+
+/// A real server and what it speaks: `HOST:PORT` or `udp:HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub(crate) protocol: Protocol,
+    pub(crate) at: HostPort,
+}
+
+impl FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (protocol, rest) = split_protocol(text);
+        Ok(Self {
+            protocol,
+            at: rest.parse::<Target>()?.0,
+        })
+    }
+}
+
+/// Where an ingress listens, and for what: `IP:PORT` or `udp:IP:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenFor {
+    pub(crate) protocol: Protocol,
+    pub(crate) at: SocketAddr,
+}
+
+impl FromStr for ListenFor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (protocol, rest) = split_protocol(text);
+        Ok(Self {
+            protocol,
+            at: rest.parse::<Listen>()?.0,
+        })
+    }
+}
+
 fn refuse_port_zero(at: &HostPort) -> Result<(), String> {
     match at.port() {
         0 => Err(format!("{at} cannot be dialled: port 0 is no port")),
@@ -116,11 +165,11 @@ impl FromStr for Peer {
     }
 }
 
-/// `NAME=HOST:PORT`: a service and the real server behind it.
+/// `NAME=HOST:PORT`, `NAME=udp:HOST:PORT`: a service and the real server behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expose {
     pub(crate) service: Name,
-    pub(crate) target: HostPort,
+    pub(crate) server: Server,
 }
 
 impl FromStr for Expose {
@@ -130,16 +179,16 @@ impl FromStr for Expose {
         let (service, target) = split_name(text, "HOST:PORT")?;
         Ok(Self {
             service,
-            target: target.parse::<Target>()?.0,
+            server: target.parse()?,
         })
     }
 }
 
-/// `NAME=LISTEN`: a service and where clients reach it on this machine.
+/// `NAME=LISTEN`, `NAME=udp:LISTEN`: a service and where clients reach it on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ingress {
     pub(crate) service: Name,
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: ListenFor,
 }
 
 impl FromStr for Ingress {
@@ -149,7 +198,7 @@ impl FromStr for Ingress {
         let (service, listen) = split_name(text, "IP:PORT")?;
         Ok(Self {
             service,
-            listen: listen.parse::<Listen>()?.0,
+            listen: listen.parse()?,
         })
     }
 }
@@ -294,6 +343,13 @@ pub(crate) enum ModeArg {
     Auto,
 }
 
+/// How a server is told of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ProxyArg {
+    /// A binary header in front of each connection.
+    V2,
+}
+
 /// When a connection may move to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FailoverArg {
@@ -321,7 +377,7 @@ macro_rules! from_str_by_value_enum {
         }
     )*};
 }
-from_str_by_value_enum!(LogFormat, ModeArg, FailoverArg);
+from_str_by_value_enum!(LogFormat, ModeArg, FailoverArg, ProxyArg);
 
 #[cfg(test)]
 mod tests {
@@ -354,6 +410,30 @@ mod tests {
                 .unwrap_err()
                 .contains("position 1")
         );
+    }
+
+    #[test]
+    fn an_address_may_say_what_is_spoken_there() {
+        let server = |text: &str| {
+            text.parse::<Server>()
+                .map(|s| (s.protocol, s.at.to_string()))
+        };
+        let is = |protocol, at: &str| Ok((protocol, at.to_owned()));
+        assert_eq!(
+            server("udp:127.0.0.1:53"),
+            is(Protocol::Udp, "127.0.0.1:53")
+        );
+        assert_eq!(server("udp:[::1]:53"), is(Protocol::Udp, "[::1]:53"));
+        assert_eq!(server("tcp:host:80"), is(Protocol::Tcp, "host:80"));
+        assert_eq!(server("udp:53"), is(Protocol::Tcp, "udp:53"));
+        assert!(server("udp:host:0").unwrap_err().contains("port 0"));
+        let all: ListenFor = "udp::53".parse().unwrap();
+        assert_eq!(
+            (all.protocol, all.at.to_string()),
+            (Protocol::Udp, "[::]:53".into())
+        );
+        let dns: Expose = "dns=udp:127.0.0.1:53".parse().unwrap();
+        assert_eq!(dns.server.protocol, Protocol::Udp);
     }
 
     #[test]

@@ -13,15 +13,19 @@
 //! | [`ip_table`] | what is known of a machine that is reached by address |
 //! | [`stream`] | the bytes at the head of a stream |
 //! | [`measure`], [`probe`] | what a measurement is, whom a node measures with, what the probe of a server says |
+//! | [`datagram`], [`flows`] | which flow a datagram belongs to, and which flows there are |
+//! | [`pace`] | what datagrams leave to streams |
 
 pub mod addr;
 pub mod balance;
 pub mod brain;
 pub mod close;
+pub mod datagram;
 pub mod entry;
 pub mod event;
 pub mod filter;
 pub mod floor;
+pub mod flows;
 pub mod hello;
 pub mod id;
 pub mod ip_table;
@@ -32,6 +36,7 @@ pub mod measure;
 pub mod members;
 pub mod name;
 pub mod observed;
+pub mod pace;
 pub mod probe;
 pub mod rate;
 pub mod records;

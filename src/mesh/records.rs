@@ -18,6 +18,32 @@ pub const NODE_KEY: &str = "info";
 /// Addresses kept of one node.
 pub const MAX_ADDRESSES: usize = 8;
 
+/// What a service speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Connections.
+    #[default]
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Protocol {
+    /// Whether it is TCP, which is not written where older nodes read.
+    pub fn is_tcp(&self) -> bool {
+        *self == Self::Tcp
+    }
+
+    /// Its word, in lower case.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
@@ -47,6 +73,12 @@ pub struct ServiceRecord {
     pub ready: bool,
     /// What is forwarded to.
     pub target: String,
+    /// What it speaks. Nodes that do not know this field speak TCP.
+    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
+    pub protocol: Protocol,
+    /// Whether streams to it shall say which client they are for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wants_client: bool,
 }
 
 impl NodeRecord {

@@ -1,22 +1,30 @@
 //! The bytes at the head of a stream of a link, both ways. Pure.
 //!
-//! The dialling side writes an [`Opening`] first: kind, flags, length, and so many bytes. Of a
-//! tunnel that is a [`Header`]; the side next to the server answers with one [`Status`] byte
+//! The dialling side writes an [`Opening`] first: kind, flags, length, and what follows. Of a tunnel
+//! or a flow that is a [`Header`]; the side next to the server answers with one [`Status`] byte
 //! before the server's own bytes, and everything after that is opaque. Of a measurement it is a
 //! [`measure::Request`](Request).
 //! Layout, registries and golden bytes: `schema/wire.md`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::measure::wire::{Request, RequestError};
 use super::name::{Bucket, MAX_BUCKET_BYTES, NameError};
 
 /// [`Header`] kind of a tunnelled connection. The registry of kinds is `schema/wire.md`.
 pub const KIND_TUNNEL: u8 = 1;
+/// [`Header`] kind of a flow of datagrams.
+pub const KIND_FLOW: u8 = 2;
 /// [`Opening`] kind of a measurement.
 pub const KIND_MEASURE: u8 = 3;
+/// Flag of a tunnel's header: the client's addresses follow the bucket.
+pub const FLAG_CLIENT: u8 = 1;
 /// Bytes at the start of every opening: kind, flags, length of what follows.
 pub const FIXED_BYTES: usize = 3;
+/// Longest encoded [`Client`]: family, two IPv6 addresses with ports.
+const MAX_CLIENT_BYTES: usize = 1 + 2 * (16 + 2);
 /// Longest encoded [`Opening`].
-pub const MAX_HEADER_BYTES: usize = FIXED_BYTES + MAX_BUCKET_BYTES;
+pub const MAX_HEADER_BYTES: usize = FIXED_BYTES + MAX_BUCKET_BYTES + MAX_CLIENT_BYTES;
 
 const AT_KIND: usize = 0;
 const AT_FLAGS: usize = 1;
@@ -25,8 +33,8 @@ const AT_LEN: usize = 2;
 /// What a peer opens a stream for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// A connection to a service.
-    Tunnel(Header),
+    /// A connection to a service, or a flow of datagrams.
+    Service(Header),
     /// A measurement.
     Measure(Request),
 }
@@ -35,7 +43,7 @@ impl Opening {
     /// The opening's bytes.
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Tunnel(header) => header.encode(),
+            Self::Service(header) => header.encode(),
             Self::Measure(request) => {
                 let body = request.encode();
                 // A request is 13 bytes long by its type.
@@ -52,19 +60,35 @@ impl Opening {
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
         if bytes.get(AT_KIND) != Some(&KIND_MEASURE) {
             let read = Header::decode(bytes)?;
-            return Ok(read.map(|(header, used)| (Self::Tunnel(header), used)));
+            return Ok(read.map(|(header, used)| (Self::Service(header), used)));
         }
-        let Some(body) = body(bytes)? else {
+        let Some(body) = body(bytes, 0)? else {
             return Ok(None);
         };
         let request = Request::decode(body)?;
         Ok(Some((Self::Measure(request), FIXED_BYTES + body.len())))
     }
+
+    /// How many bytes of a stream that starts with `bytes` the opening takes at least: whoever
+    /// reads no more than that leaves what follows it in the stream.
+    pub fn wanted(bytes: &[u8]) -> usize {
+        let (Some(&flags), Some(&len)) = (bytes.get(AT_FLAGS), bytes.get(AT_LEN)) else {
+            return FIXED_BYTES;
+        };
+        let end = FIXED_BYTES + usize::from(len);
+        match (flags & FLAG_CLIENT, bytes.get(end)) {
+            (0, _) => end,
+            (_, None) => end + 1,
+            (_, Some(4)) => end + 1 + 2 * (4 + 2),
+            (_, Some(_)) => end + MAX_CLIENT_BYTES,
+        }
+    }
 }
 
 /// What follows kind, flags and length; `None` while more is needed.
-fn body(bytes: &[u8]) -> Result<Option<&[u8]>, HeaderError> {
-    if let Some(&flags) = bytes.get(AT_FLAGS).filter(|flags| **flags != 0) {
+fn body(bytes: &[u8], known_flags: u8) -> Result<Option<&[u8]>, HeaderError> {
+    let flags = bytes.get(AT_FLAGS).copied().unwrap_or(0);
+    if flags & !known_flags != 0 {
         return Err(HeaderError::Flags(flags));
     }
     let Some(&len) = bytes.get(AT_LEN) else {
@@ -77,11 +101,33 @@ fn body(bytes: &[u8]) -> Result<Option<&[u8]>, HeaderError> {
     Ok(bytes.get(FIXED_BYTES..FIXED_BYTES + len))
 }
 
-/// What a tunnel's stream asks for.
+/// What the stream of a [`Header`] carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The bytes of one TCP connection.
+    Tunnel,
+    /// Nothing: it stands for a flow whose datagrams go beside it, and ends with it.
+    Flow,
+}
+
+/// Where a connection came from, as the ingress saw it. The other side takes the ingress's word
+/// for it: nothing proves that such a client exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    from: SocketAddr,
+    to: SocketAddr,
+}
+
+/// What a stream asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The service whose server should get the bytes.
+    /// What it carries.
+    pub kind: Kind,
+    /// The service whose server should get it.
     pub bucket: Bucket,
+    /// Whom it is for; only of a tunnel, and only where the service's record asks for it: older
+    /// nodes refuse a header that says it.
+    pub client: Option<Client>,
 }
 
 /// Why the head of a stream was refused. The stream is reset; the link stays.
@@ -93,7 +139,7 @@ pub enum HeaderError {
     Kind(u8),
     /// A flag this version does not know. Flags change the meaning of what follows, so they
     /// cannot be skipped.
-    #[error("stream header has flags {0:#04x}, this version knows none")]
+    #[error("stream header has flags {0:#04x}, unknown to this version")]
     Flags(u8),
     /// What follows is longer than [`MAX_BUCKET_BYTES`].
     #[error("stream header goes on for {0} bytes, at most {MAX_BUCKET_BYTES} are read")]
@@ -104,20 +150,110 @@ pub enum HeaderError {
     /// The bucket is not text.
     #[error("stream header names a bucket that is not UTF-8")]
     NotText,
+    /// The client's addresses are of no family, or IPv4 written as IPv6.
+    #[error("stream header names a client of family {0}, which is none")]
+    Family(u8),
     /// The request of a measurement is none.
     #[error("stream header: {0}")]
     Measure(#[from] RequestError),
 }
 
+impl Client {
+    /// A client at `from` that connected to `to`; `None` if the two are of different families.
+    /// IPv4 in its IPv6 form is IPv4; zones and flow labels are left out.
+    pub fn new(from: SocketAddr, to: SocketAddr) -> Option<Self> {
+        let plain = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let (from, to) = (plain(from), plain(to));
+        (from.is_ipv4() == to.is_ipv4()).then_some(Self { from, to })
+    }
+
+    /// The client's address.
+    pub fn from(&self) -> SocketAddr {
+        self.from
+    }
+
+    /// The address it connected to, of the same family.
+    pub fn to(&self) -> SocketAddr {
+        self.to
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.push(if self.from.is_ipv4() { 4 } else { 6 });
+        for addr in [self.from, self.to] {
+            match addr.ip() {
+                IpAddr::V4(ip) => bytes.extend_from_slice(&ip.octets()),
+                IpAddr::V6(ip) => bytes.extend_from_slice(&ip.octets()),
+            }
+            bytes.extend_from_slice(&addr.port().to_be_bytes());
+        }
+    }
+
+    /// Reads what starts with a family; `None` while more is needed.
+    fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
+        let (family, size) = match bytes.first() {
+            None => return Ok(None),
+            Some(&family @ 4) => (family, 4),
+            Some(&family @ 6) => (family, 16),
+            Some(&family) => return Err(HeaderError::Family(family)),
+        };
+        let end = 1 + 2 * (size + 2);
+        let Some((from, to)) = bytes.get(1..end).map(|both| both.split_at(size + 2)) else {
+            return Ok(None);
+        };
+        let client = address(from).zip(address(to));
+        let client = client.and_then(|(from, to)| {
+            let kept = Self::new(from, to)?;
+            // One form of each address: an IPv4 one in IPv6 form would have two.
+            (kept == Self { from, to }).then_some(kept)
+        });
+        Ok(Some((client.ok_or(HeaderError::Family(family))?, end)))
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<SocketAddr> {
+    let (ip, port) = bytes.split_last_chunk()?;
+    let ip = match ip.len() {
+        4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(ip).ok()?)),
+        _ => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(ip).ok()?)),
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes(*port)))
+}
+
 impl Header {
+    /// A tunnel to `bucket`, with its client where the other side wants to know it.
+    pub fn tunnel(bucket: Bucket, client: Option<Client>) -> Self {
+        Self {
+            kind: Kind::Tunnel,
+            bucket,
+            client,
+        }
+    }
+
+    /// A flow of datagrams to `bucket`.
+    pub fn flow(bucket: Bucket) -> Self {
+        Self {
+            kind: Kind::Flow,
+            bucket,
+            client: None,
+        }
+    }
+
     /// The header's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let bucket = self.bucket.as_str().as_bytes();
-        let mut bytes = Vec::with_capacity(FIXED_BYTES + bucket.len());
+        let mut bytes = Vec::with_capacity(MAX_HEADER_BYTES);
         // A `Bucket` is at most MAX_BUCKET_BYTES (127) long by construction.
         let len = u8::try_from(bucket.len()).unwrap_or(u8::MAX);
-        bytes.extend_from_slice(&[KIND_TUNNEL, 0, len]);
+        let (kind, client) = match self.kind {
+            Kind::Tunnel => (KIND_TUNNEL, self.client.as_ref()),
+            Kind::Flow => (KIND_FLOW, None),
+        };
+        let flags = client.map_or(0, |_| FLAG_CLIENT);
+        bytes.extend_from_slice(&[kind, flags, len]);
         bytes.extend_from_slice(bucket);
+        if let Some(client) = client {
+            client.encode(&mut bytes);
+        }
         bytes
     }
 
@@ -127,18 +263,35 @@ impl Header {
     /// # Errors
     /// As soon as the bytes cannot become a header, however many are still missing.
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
-        match bytes.get(AT_KIND) {
-            Some(&KIND_TUNNEL) => {}
+        let (kind, known) = match bytes.get(AT_KIND) {
+            Some(&KIND_TUNNEL) => (Kind::Tunnel, FLAG_CLIENT),
+            Some(&KIND_FLOW) => (Kind::Flow, 0),
             Some(&kind) => return Err(HeaderError::Kind(kind)),
             None => return Ok(None),
-        }
-        let Some(bucket) = body(bytes)? else {
+        };
+        let Some(bucket) = body(bytes, known)? else {
             return Ok(None);
         };
-        let end = FIXED_BYTES + bucket.len();
+        let mut end = FIXED_BYTES + bucket.len();
         let bucket = std::str::from_utf8(bucket).map_err(|_| HeaderError::NotText)?;
         let bucket = bucket.parse()?;
-        Ok(Some((Self { bucket }, end)))
+        let mut client = None;
+        if bytes
+            .get(AT_FLAGS)
+            .is_some_and(|flags| flags & FLAG_CLIENT != 0)
+        {
+            let Some((found, used)) = Client::decode(&bytes[end..])? else {
+                return Ok(None);
+            };
+            client = Some(found);
+            end += used;
+        }
+        let header = Self {
+            kind,
+            bucket,
+            client,
+        };
+        Ok(Some((header, end)))
     }
 }
 
@@ -260,19 +413,79 @@ mod tests {
         b'l', b'a', b'b', b'_', b'f', b'e', b'd', b'e', b'r', b'a', b't', b'e', b'd',
     ];
 
+    #[rustfmt::skip]
+    const GOLDEN_CLIENT: &[u8] = &[
+        0x01,                                                 // kind: tunnel
+        0x01,                                                 // flags: client
+        0x04,                                                 // length of the bucket
+        b'c', b'h', b'a', b't',
+        0x04,                                                 // family: IPv4
+        192, 0, 2, 7, 0xc0, 0x01,                             // client 192.0.2.7:49153
+        127, 0, 0, 1, 0x23, 0x28,                             // connected to 127.0.0.1:9000
+    ];
+
+    #[rustfmt::skip]
+    const GOLDEN_CLIENT_6: &[u8] = &[
+        0x01, 0x01, 0x01, b'a',
+        0x06,                                                 // family: IPv6
+        0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x07, 0xc0, 0x01,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x23, 0x28,
+    ];
+
+    #[rustfmt::skip]
+    const GOLDEN_FLOW: &[u8] = &[
+        0x02,                                                 // kind: flow of datagrams
+        0x00,                                                 // flags: none
+        0x03,                                                 // length of the bucket
+        b'd', b'n', b's',
+    ];
+
+    fn client(from: &str, to: &str) -> Option<Client> {
+        Client::new(from.parse().unwrap(), to.parse().unwrap())
+    }
+
+    fn golden() -> [(Header, &'static [u8]); 4] {
+        let tunnel = |name: &str, client| Header::tunnel(name.parse().unwrap(), client);
+        let v4 = client("[::ffff:192.0.2.7]:49153", "127.0.0.1:9000");
+        let v6 = client("[2001:db8::7%3]:49153", "[::1]:9000");
+        assert!(v4.is_some() && v6.is_some() && client("1.2.3.4:1", "[::1]:1").is_none());
+        [
+            (tunnel("lab_federated", None), GOLDEN),
+            (tunnel("chat", v4), GOLDEN_CLIENT),
+            (tunnel("a", v6), GOLDEN_CLIENT_6),
+            (Header::flow("dns".parse().unwrap()), GOLDEN_FLOW),
+        ]
+    }
+
     #[test]
-    fn the_golden_header_reads_and_writes() {
-        let header = Header {
-            bucket: "lab_federated".parse().unwrap(),
-        };
-        assert_eq!(header.encode(), GOLDEN);
-        assert_eq!(Header::decode(GOLDEN), Ok(Some((header, GOLDEN.len()))));
+    fn the_golden_headers_read_and_write() {
+        for (header, bytes) in golden() {
+            assert_eq!(header.encode(), bytes);
+            assert_eq!(Header::decode(bytes), Ok(Some((header, bytes.len()))));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_takes_what_is_wanted_takes_exactly_the_header() {
+        for (header, golden) in golden() {
+            let mut stream = golden.to_vec();
+            stream.extend_from_slice(b"GET /");
+            let mut have = 0;
+            while Header::decode(&stream[..have]) == Ok(None) {
+                let wanted = Opening::wanted(&stream[..have]);
+                assert!(wanted > have, "{have} of {header:?}");
+                have = wanted;
+            }
+            assert_eq!(have, golden.len());
+        }
     }
 
     #[test]
     fn a_header_in_pieces_waits_for_the_rest_and_leaves_what_follows() {
-        for cut in 0..GOLDEN.len() {
-            assert_eq!(Header::decode(&GOLDEN[..cut]), Ok(None), "{cut} bytes");
+        for (_, golden) in golden() {
+            for cut in 0..golden.len() {
+                assert_eq!(Header::decode(&golden[..cut]), Ok(None), "{cut} bytes");
+            }
         }
         let mut more = GOLDEN.to_vec();
         more.extend_from_slice(b"GET /");
@@ -284,6 +497,13 @@ mod tests {
     fn what_cannot_become_a_header_is_refused_at_once() {
         assert_eq!(Header::decode(&[9]), Err(HeaderError::Kind(9)));
         assert_eq!(Header::decode(&[1, 2]), Err(HeaderError::Flags(2)));
+        assert_eq!(Header::decode(&[2, 1]), Err(HeaderError::Flags(1)));
+        let family = Header::decode(&[1, 1, 1, b'a', 5]);
+        assert_eq!(family, Err(HeaderError::Family(5)));
+        let mut mapped = vec![1, 1, 1, b'a', 6];
+        mapped.extend_from_slice(&[0; 36]);
+        mapped[5 + 10..5 + 12].fill(0xff);
+        assert_eq!(Header::decode(&mapped), Err(HeaderError::Family(6)));
         assert_eq!(Header::decode(&[1, 0, 128]), Err(HeaderError::TooLong(128)));
         assert!(matches!(
             Header::decode(&[1, 0, 0]),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::NodeId;
 use super::name::{Bucket, Name};
+use super::records::Protocol;
 
 /// How bytes reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +80,14 @@ pub struct Provider {
     pub ready: bool,
     /// Whether it asks not to be chosen.
     pub draining: bool,
-    /// What it forwards to, `HOST:PORT`, as its owner wrote it.
+    /// What it forwards to, `HOST:PORT` or `udp:HOST:PORT`, as its owner wrote it.
     pub target: String,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Whether streams to it shall say which client they are for.
+    #[serde(default)]
+    pub wants_client: bool,
 }
 
 impl Provider {

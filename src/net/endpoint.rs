@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::mesh::id::Identity;
 use crate::mesh::knock::Knock;
+use crate::mesh::pace::MAX_QUEUE;
 
 use super::crypto::{KeyedClient, KeyedServer};
 use super::gate::SharedGate;
@@ -39,7 +40,9 @@ const SOCKET_BUFFER: usize = 4 << 20;
 const STREAM_WINDOW: u32 = 1 << 20;
 /// Bytes queued for sending on a connection, ahead of a small stream.
 const SEND_WINDOW: u64 = 2 << 20;
-/// All a peer may send before its Hello was checked (D27).
+/// Datagrams of a connection that wait, each way. How much of it is used to send follows the path.
+pub(super) const DATAGRAM_BUFFER: usize = MAX_QUEUE + (16 << 10);
+/// All a peer may send before its Hello was checked (D27). Datagrams are discarded until then.
 const WINDOW_BEFORE_HELLO: u32 = 64 << 10;
 /// Without any packet for this long a connection is over, whatever the probes say.
 const IDLE: Duration = Duration::from_secs(30);
@@ -175,7 +178,8 @@ fn transport() -> TransportConfig {
         .mtu_discovery_config(Some(mtu))
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(WINDOW_BEFORE_HELLO))
         .send_window(SEND_WINDOW)

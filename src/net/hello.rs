@@ -1,6 +1,7 @@
 //! The exchange that turns a connection into a link: each side proves membership a second time,
 //! over the TLS exporter, and says which start of which node it is.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
@@ -101,7 +102,7 @@ impl Greeter<'_> {
     /// # Errors
     /// See [`GreetError`]; the caller closes the connection with [`GreetError::code`].
     pub async fn dial(&self, connection: &Connection) -> Result<Greeting, GreetError> {
-        limited(async {
+        limited(connection, async {
             let peer = peer_of(connection)?;
             let (mut send, mut recv) = connection.open_bi().await.map_err(ended)?;
             self.say(connection, &mut send, peer, Role::Dialler).await?;
@@ -124,7 +125,7 @@ impl Greeter<'_> {
     /// # Errors
     /// See [`GreetError`].
     pub async fn answer(&self, connection: &Connection) -> Result<Greeting, GreetError> {
-        limited(async {
+        limited(connection, async {
             let peer = peer_of(connection)?;
             let (mut send, mut recv) = connection.accept_bi().await.map_err(ended)?;
             let heard = self.hear(connection, &mut recv, peer, Role::Dialler).await;
@@ -243,10 +244,27 @@ impl Greeter<'_> {
     }
 }
 
-async fn limited<T>(work: impl Future<Output = Result<T, GreetError>>) -> Result<T, GreetError> {
-    tokio::time::timeout(HELLO_LIMIT, work)
+async fn limited<T>(
+    connection: &Connection,
+    work: impl Future<Output = Result<T, GreetError>>,
+) -> Result<T, GreetError> {
+    let only_hello = async {
+        tokio::select! {
+            done = work => done,
+            never = discard(connection) => match never {},
+        }
+    };
+    tokio::time::timeout(HELLO_LIMIT, only_hello)
         .await
         .unwrap_or(Err(GreetError::Slow))
+}
+
+/// Whoever is not greeted has no flows: its datagrams must not pile up.
+async fn discard(connection: &Connection) -> Infallible {
+    while connection.read_datagram().await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    std::future::pending().await
 }
 
 fn ended(error: impl std::fmt::Display) -> GreetError {

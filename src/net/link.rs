@@ -14,10 +14,12 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::mesh::brain::Input;
 use crate::mesh::close::CloseCode;
+use crate::mesh::datagram::FlowId;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
 use crate::mesh::wire::{Frame, WireError, decode_frame};
 
+use super::flow::{FlowEnd, Flows};
 use super::hub::LinkEvent;
 use super::refused::Refused;
 
@@ -39,6 +41,9 @@ const KEPT_AFTER_TUNNEL: Duration = Duration::from_secs(30);
 /// Nor this soon after it came up: whoever dialled it is about to use it.
 const KEPT_AFTER_UP: Duration = Duration::from_secs(5);
 
+/// Datagrams sorted before the link looks after its frames again.
+const SORTED_AT_ONCE: u32 = 64;
+
 /// In place of a frame, which is never empty: the end of the control stream.
 const LAST: Bytes = Bytes::new();
 
@@ -59,6 +64,7 @@ pub struct Link {
     retiring: AtomicBool,
     idle: Notify,
     frames: AtomicU64,
+    flows: Flows,
     window: u64,
 }
 
@@ -73,6 +79,23 @@ struct Uses {
 /// Counts one tunnel on a link for as long as it is held.
 pub struct TunnelGuard {
     link: Arc<Link>,
+}
+
+impl TunnelGuard {
+    /// Makes the tunnel a flow of datagrams: those that name its stream `send`.
+    pub fn flow(self, send: &SendStream) -> FlowEnd {
+        // A stream's id is always a number that can be written.
+        let id = FlowId::new(VarInt::from(send.id()).into_inner()).unwrap_or(FlowId::ZERO);
+        FlowEnd::new(self, id)
+    }
+
+    pub(super) fn flows(&self) -> &Flows {
+        &self.link.flows
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.link.connection
+    }
 }
 
 impl Drop for TunnelGuard {
@@ -125,6 +148,7 @@ impl Link {
             retiring: AtomicBool::new(false),
             idle: Notify::new(),
             frames: AtomicU64::new(0),
+            flows: Flows::default(),
             window: u64::from(window),
         };
         (Arc::new(link), waiting)
@@ -267,6 +291,7 @@ impl Link {
             () = self.write(send, waiting) => {}
             () = self.read(recv, events, refused) => {}
             () = accept => {}
+            () = self.sort_datagrams(refused) => {}
             () = self.retired() => {}
         }
         // Whatever ended first, the connection's own reason is what people want to know; closing
@@ -275,6 +300,19 @@ impl Link {
             self.close(CloseCode::Protocol);
         }
         self.connection.closed().await
+    }
+
+    async fn sort_datagrams(&self, refused: &Refused) {
+        let mut sorted = 0_u32;
+        while let Ok(datagram) = self.connection.read_datagram().await {
+            if let Err(lost) = self.flows.deliver(&datagram) {
+                refused.count(lost.word());
+            }
+            sorted = sorted.wrapping_add(1);
+            if sorted.is_multiple_of(SORTED_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     async fn write(&self, mut send: SendStream, mut waiting: mpsc::UnboundedReceiver<Bytes>) {

@@ -10,6 +10,7 @@
 //! | `runtime` | tokio for QUIC, with timers that do not wake the process for nothing |
 //! | [`hello`] | the first exchange on a connection; only then is it a link |
 //! | [`link`] | frames, tunnels and the end of a link |
+//! | [`flow`] | datagrams of a link, by flow |
 //! | [`dial`] | races addresses until a Hello is checked |
 //! | [`accept`] | lets knocks in, once each, within limits |
 //! | [`refused`] | counts what was not let in, by reason |
@@ -23,6 +24,7 @@ pub mod cid;
 pub mod crypto;
 pub mod dial;
 pub mod endpoint;
+pub mod flow;
 pub mod gate;
 pub mod hello;
 pub mod link;

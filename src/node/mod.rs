@@ -8,7 +8,7 @@
 //! let token: Token = "warren1…".parse()?;
 //! let node = Node::builder().data_dir("/var/lib/warren").token(token).start().await?;
 //! let target = "127.0.0.1:8080".parse()?;
-//! node.expose(ExposeSpec { service: "chat".parse()?, target }, false).await?;
+//! node.expose(ExposeSpec::new("chat".parse()?, target), false).await?;
 //! node.shutdown(false).await;
 //! # Ok(()) }
 //! ```
@@ -58,7 +58,10 @@ pub use crate::api::shapes::{
     Bench, BenchPhase, BenchProgress, NodeError, Problem, RoleInfo, RoleKind, Status, Usage,
 };
 pub use crate::mesh::measure::Limits;
-pub use crate::service::spec::{ExposeSpec, Failover, IngressSpec, Mode, Strategy, TlsSpec};
+pub use crate::service::spec::{
+    ExposeSpec, FLOW_TIMEOUT_MS, Failover, IngressSpec, Mode, Protocol, ProxyProtocol, Strategy,
+    TlsSpec,
+};
 pub use builder::{DEFAULT_HTTP, DEFAULT_LISTEN, NodeBuilder};
 pub use ledger::Ledger;
 
@@ -205,8 +208,17 @@ impl Node {
             roles: self.roles(),
             usage: self.usage(),
             problems: problems.collect(),
-            refused: inner.driver.refused(),
+            refused: self.refused(),
         }
+    }
+
+    /// What was refused and what was lost, by reason.
+    fn refused(&self) -> BTreeMap<String, u64> {
+        let mut counts = self.inner.driver.refused();
+        for (reason, count) in self.inner.counters.lost() {
+            *counts.entry(reason.to_owned()).or_default() += count;
+        }
+        counts
     }
 
     /// The mesh now.

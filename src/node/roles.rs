@@ -92,12 +92,12 @@ impl Node {
     ///
     /// let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     /// let target = server.local_addr()?.to_string().parse()?;
-    /// let role = node.expose(ExposeSpec { service: "chat".parse()?, target }, false).await?;
+    /// let role = node.expose(ExposeSpec::new("chat".parse()?, target), false).await?;
     /// node.remove_role(role.id).await?;
     ///
     /// drop(server);
     /// let target = "127.0.0.1:1".parse()?;
-    /// let refused = node.expose(ExposeSpec { service: "chat".parse()?, target }, false).await;
+    /// let refused = node.expose(ExposeSpec::new("chat".parse()?, target), false).await;
     /// assert_eq!(refused.unwrap_err().code, "unreachable");
     /// # node.shutdown(false).await;
     /// # Ok(()) }
@@ -140,12 +140,11 @@ impl Node {
     /// use warren::node::{Failover, IngressSpec, Mode, RoleKind, Strategy};
     ///
     /// let role = node.ingress(IngressSpec {
-    ///     service: "chat".parse()?,
-    ///     listen: "127.0.0.1:0".parse()?,
     ///     strategy: Strategy::LeastUsed,
     ///     failover: Failover::Replay,
     ///     mode: Mode::Tcp,
     ///     tls: None,
+    ///     ..IngressSpec::new("chat".parse()?, "127.0.0.1:0".parse()?)
     /// }, false).await?;
     /// let RoleKind::Ingress { listen, .. } = role.kind else { unreachable!() };
     /// assert_ne!(listen.port(), 0);
@@ -321,7 +320,9 @@ impl Node {
             name: inner.name.clone(),
             id: display_id(&inner.name, &inner.id),
             ready,
-            target: spec.target.to_string(),
+            target: spec.shown(),
+            protocol: spec.protocol,
+            wants_client: spec.proxy_protocol.is_some(),
         };
         inner.driver.set_service(bucket.clone(), Some(record)).await;
     }
@@ -388,14 +389,17 @@ fn expose_error(error: &ExposeError) -> NodeError {
     match error {
         ExposeError::Taken { .. } => NodeError::new("in_use", error.to_string())
             .with_hint("`warren services --roles` lists it, `warren role rm ID` takes it away"),
+        ExposeError::NoHeader => {
+            NodeError::new("usage", error.to_string()).with_hint("leave the PROXY protocol out")
+        }
         _ => NodeError::new("unreachable", error.to_string())
-            .with_hint("start the server first; it must accept TCP connections there"),
+            .with_hint("start the server first; it must accept connections there"),
     }
 }
 
 fn ingress_error(error: &IngressError) -> NodeError {
     let code = match error {
-        IngressError::Mode(_) | IngressError::Tls(_) => "usage",
+        IngressError::Mode(_) | IngressError::NoTls | IngressError::Tls(_) => "usage",
         _ => "in_use",
     };
     NodeError::new(code, error.to_string()).with_hint(error.hint())

@@ -11,7 +11,7 @@ use crate::driver::Driver;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
 use crate::mesh::resolve;
-use crate::mesh::stream::{Cut, Opening, Refusal};
+use crate::mesh::stream::{Client, Cut, Opening, Refusal};
 use crate::mesh::view::View;
 use crate::net::Net;
 use crate::net::TunnelSink;
@@ -20,6 +20,7 @@ use crate::service::end::{End, Guarded, QuicEnd};
 use crate::service::expose::{Exposes, InFlight, read_opening};
 use crate::service::measure::Measuring;
 use crate::service::tunnels::{OpenError, ResolveError, Tunnels};
+use crate::service::udp::side::{Linked, Server};
 
 /// Outgoing: opens tunnels for ingresses.
 pub(super) struct Outgoing {
@@ -35,29 +36,37 @@ impl Tunnels for Outgoing {
     }
 
     fn open(&self, node: NodeId) -> BoxFuture<'_, Result<QuicEnd, OpenError>> {
-        debug_assert!(node != self.me, "a node serves itself over TCP");
-        let unreachable = move |cause: String| OpenError::Unreachable { node, cause };
+        let opening = self.open_stream(node);
         async move {
-            let reached = self.driver.reach(node).await;
-            let link = reached.map_err(|error| unreachable(error.to_string()))?;
-            let mut opened = self.net.open(link).await;
-            if opened.is_err() {
-                // It ended between the two, perhaps because nobody had used it for a while.
-                let reached = self.driver.reach(node).await;
-                let link = reached.map_err(|error| unreachable(error.to_string()))?;
-                opened = self.net.open(link).await;
-            }
-            let (send, recv, guard) = opened.map_err(|error| unreachable(error.to_string()))?;
+            let (send, recv, guard) = opening.await?;
             Ok(QuicEnd::new(send, recv).holding(guard))
         }
         .boxed()
     }
 
+    fn open_flow(&self, node: NodeId) -> BoxFuture<'_, Result<Linked, OpenError>> {
+        let opening = self.open_stream(node);
+        async move {
+            let (send, recv, guard) = opening.await?;
+            let end = guard.flow(&send);
+            Ok(Linked { send, recv, end })
+        }
+        .boxed()
+    }
+
+    fn connect_local_flow<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+    ) -> BoxFuture<'a, Result<(Server, InFlight), Refusal>> {
+        self.exposes.connect_local_flow(bucket).boxed()
+    }
+
     fn connect_local<'a>(
         &'a self,
         bucket: &'a Bucket,
+        client: Option<&'a Client>,
     ) -> BoxFuture<'a, Result<(TcpStream, InFlight), Refusal>> {
-        self.exposes.connect_local(bucket).boxed()
+        self.exposes.connect_local(bucket, client).boxed()
     }
 
     fn resolve(&self, text: &str, view: &View) -> Result<NodeId, ResolveError> {
@@ -65,6 +74,26 @@ impl Tunnels for Outgoing {
             resolve::ResolveError::Ambiguous { text, .. } => ResolveError::Ambiguous(text),
             _ => ResolveError::Unknown(text.to_owned()),
         })
+    }
+}
+
+impl Outgoing {
+    async fn open_stream(
+        &self,
+        node: NodeId,
+    ) -> Result<(SendStream, RecvStream, TunnelGuard), OpenError> {
+        debug_assert!(node != self.me, "a node serves itself without a link");
+        let unreachable = move |cause: String| OpenError::Unreachable { node, cause };
+        let reached = self.driver.reach(node).await;
+        let link = reached.map_err(|error| unreachable(error.to_string()))?;
+        let mut opened = self.net.open(link).await;
+        if opened.is_err() {
+            // It ended between the two, perhaps because nobody had used it for a while.
+            let reached = self.driver.reach(node).await;
+            let link = reached.map_err(|error| unreachable(error.to_string()))?;
+            opened = self.net.open(link).await;
+        }
+        opened.map_err(|error| unreachable(error.to_string()))
     }
 }
 
@@ -79,25 +108,28 @@ impl TunnelSink for Incoming {
         &self,
         peer: NodeId,
         send: SendStream,
-        recv: RecvStream,
+        mut recv: RecvStream,
         guard: TunnelGuard,
     ) -> BoxFuture<'static, ()> {
         let exposes = self.exposes.clone();
         let measuring = self.measuring.clone();
         async move {
-            let mut near = Guarded::new(QuicEnd::new(send, recv));
-            match read_opening(&mut near.end.recv).await {
+            match read_opening(&mut recv).await {
                 // Why it was not served is logged there, and the peer was told.
-                Ok(Opening::Tunnel(header)) => {
-                    let _ = exposes.serve_tunnel(peer, header, near).await;
+                Ok(Opening::Service(header)) => {
+                    let _ = exposes
+                        .serve_opened(peer, header, (send, recv), Some(guard))
+                        .await;
                 }
-                Ok(Opening::Measure(request)) => measuring.serve(peer, request, near).await,
+                Ok(Opening::Measure(request)) => {
+                    let near = Guarded::new(QuicEnd::new(send, recv).holding(Some(guard)));
+                    measuring.serve(peer, request, near).await;
+                }
                 Err(error) => {
                     tracing::debug!(peer = %peer.short(), %error, "not served");
-                    near.end.cut(Cut::BadHeader);
+                    QuicEnd::new(send, recv).cut(Cut::BadHeader);
                 }
             }
-            drop(guard);
         }
         .boxed()
     }

@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::mesh::balance::{Balancer, Policy};
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
-use crate::mesh::stream::Cut;
+use crate::mesh::stream::{self, Cut, Header};
 use crate::mesh::view::View;
 
 /// How long a client that nobody can serve may take to say what it speaks.
@@ -35,8 +35,6 @@ const SPEAK_LIMIT: Duration = Duration::from_millis(300);
 pub(super) struct Shared {
     pub(super) spec: IngressSpec,
     pub(super) bucket: Bucket,
-    /// The encoded header of every stream.
-    pub(super) header: Vec<u8>,
     pub(super) tunnels: Arc<dyn Tunnels>,
     pub(super) counters: Counters,
     pub(super) clock: Clock,
@@ -48,6 +46,12 @@ impl Shared {
     /// Serves one client to its end.
     pub(super) async fn serve(self: Arc<Self>, tcp: TcpStream, from: SocketAddr) {
         prepare(&tcp);
+        // A socket without an address of its own is gone already.
+        let to = tcp.local_addr().ok();
+        let whom = Whom {
+            from,
+            client: to.and_then(|to| stream::Client::new(from, to)),
+        };
         let client = match &self.tls {
             None => Client::Plain(tcp),
             Some(tls) => match tls.accept(tcp).await {
@@ -59,8 +63,8 @@ impl Shared {
             },
         };
         let mut near = Guarded::new(client);
-        let mut kept = Kept::new(&self.header);
-        match self.place(&mut near, &mut kept, from).await {
+        let mut kept = Kept::default();
+        match self.place(&mut near, &mut kept, &whom).await {
             Placed::At {
                 far,
                 attempt,
@@ -76,12 +80,7 @@ impl Shared {
     }
 
     /// Finds the node that the connection stays with.
-    async fn place(
-        &self,
-        near: &mut Guarded<Client>,
-        kept: &mut Kept,
-        from: SocketAddr,
-    ) -> Placed<'_> {
+    async fn place(&self, near: &mut Guarded<Client>, kept: &mut Kept, whom: &Whom) -> Placed<'_> {
         let mut tried = Vec::new();
         loop {
             let mut flight = match self.choose(&tried) {
@@ -90,7 +89,7 @@ impl Shared {
             };
             let node = flight.node;
             tried.push(node);
-            let failure = match self.attempt(node, near, kept).await {
+            let failure = match self.attempt(node, near, kept, whom).await {
                 (Some(far), attempt @ Attempt::Committed { .. }) => {
                     flight.serving.served();
                     return Placed::At {
@@ -104,7 +103,7 @@ impl Shared {
                 (None, Attempt::Committed { .. }) => Failure::Reset,
             };
             let (node, bucket) = (node.short(), &self.bucket);
-            tracing::debug!(%from, %bucket, node, %failure, "node did not serve");
+            tracing::debug!(from = %whom.from, %bucket, node, %failure, "node did not serve");
             if self.spec.failover == Failover::Off {
                 return Placed::Nowhere(Page::NoNodes);
             }
@@ -117,9 +116,10 @@ impl Shared {
         node: NodeId,
         near: &mut Guarded<Client>,
         kept: &mut Kept,
+        whom: &Whom,
     ) -> (Option<Guarded<Far>>, Attempt) {
-        match self.attempt_once(node, near, kept).await {
-            (_, Attempt::Failed(Failure::LetGo)) => self.attempt_once(node, near, kept).await,
+        match self.attempt_once(node, near, kept, whom).await {
+            (_, Attempt::Failed(Failure::LetGo)) => self.attempt_once(node, near, kept, whom).await,
             done => done,
         }
     }
@@ -129,17 +129,18 @@ impl Shared {
         node: NodeId,
         near: &mut Guarded<Client>,
         kept: &mut Kept,
+        whom: &Whom,
     ) -> (Option<Guarded<Far>>, Attempt) {
-        let mut far = match self.open(node).await {
+        let client = self.wants_client(node).then_some(whom.client).flatten();
+        let mut far = match self.open(node, client.as_ref()).await {
             Ok(far) => Guarded::new(far),
             Err(failure) => return (None, Attempt::Failed(failure)),
         };
         let local = far.end.is_local();
+        let header = Header::tunnel(self.bucket.clone(), client).encode();
         let attempt = match self.spec.failover {
-            Failover::Replay => replay::replay(near, &mut far, kept, local).await,
-            Failover::Connect | Failover::Off => {
-                replay::connect(&mut far, &self.header, local).await
-            }
+            Failover::Replay => replay::replay(near, &mut far, kept.behind(&header), local).await,
+            Failover::Connect | Failover::Off => replay::connect(&mut far, &header, local).await,
         };
         match &attempt {
             Attempt::Committed { .. } => {}
@@ -149,9 +150,18 @@ impl Shared {
         (Some(far), attempt)
     }
 
-    async fn open(&self, node: NodeId) -> Result<Far, Failure> {
+    /// Whether the node asks for its clients' addresses. Older nodes refuse a header with one, and
+    /// others need not know it.
+    fn wants_client(&self, node: NodeId) -> bool {
+        let view = self.tunnels.view();
+        let mut providers = view.providers(&self.bucket).iter();
+        providers.any(|one| one.id == node && one.wants_client)
+    }
+
+    async fn open(&self, node: NodeId, client: Option<&stream::Client>) -> Result<Far, Failure> {
         if node == self.tunnels.view().me {
-            let (tcp, counted) = self.tunnels.connect_local(&self.bucket).await?;
+            let connecting = self.tunnels.connect_local(&self.bucket, client);
+            let (tcp, counted) = connecting.await?;
             return Ok(Far::Local { tcp, counted });
         }
         match timeout(OPEN_LIMIT, self.tunnels.open(node)).await {
@@ -178,11 +188,11 @@ impl Shared {
     }
 
     /// The node to try next, in flight from now on, or the page for when there is none.
-    fn choose(&self, tried: &[NodeId]) -> Result<Flight<'_>, Page> {
+    pub(super) fn choose(&self, tried: &[NodeId]) -> Result<Flight<'_>, Page> {
         let view = self.tunnels.view();
         let usable = || {
             let providers = view.providers(&self.bucket).iter();
-            let usable = providers.filter(|one| one.usable());
+            let usable = providers.filter(|one| one.usable() && one.protocol == self.spec.protocol);
             usable.map(|one| one.id)
         };
         let policy = match &self.spec.strategy {
@@ -229,6 +239,12 @@ impl Shared {
     }
 }
 
+/// Who a client is: for the log, and for servers that ask.
+struct Whom {
+    from: SocketAddr,
+    client: Option<stream::Client>,
+}
+
 #[expect(
     clippy::large_enum_variant,
     reason = "made once per connection and taken apart at once"
@@ -244,10 +260,10 @@ enum Placed<'a> {
 }
 
 /// A connection that counts as being with a node.
-struct Flight<'a> {
+pub(super) struct Flight<'a> {
     shared: &'a Shared,
-    node: NodeId,
-    serving: Serving,
+    pub(super) node: NodeId,
+    pub(super) serving: Serving,
 }
 
 impl Drop for Flight<'_> {

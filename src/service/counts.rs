@@ -3,11 +3,13 @@
 //! A connection counts as *served* by a node once it can no longer move to another. Lifetime
 //! numbers are for display; choosing uses [`Balancer`](crate::mesh::balance::Balancer).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
+use crate::net::flow::Lost;
+use crate::net::refused::Refused;
 
 /// Receives each increment of `served`. It is called on the data path and must only note it
 /// down: the store writes behind.
@@ -17,6 +19,7 @@ pub type Sink = Arc<dyn Fn(&Bucket, NodeId, u64) + Send + Sync>;
 #[derive(Clone)]
 pub struct Counters {
     counts: Arc<Mutex<HashMap<(Bucket, NodeId), Count>>>,
+    lost: Arc<Refused>,
     sink: Sink,
 }
 
@@ -41,6 +44,7 @@ impl Counters {
         });
         Self {
             counts: Arc::new(Mutex::new(counts.collect())),
+            lost: Arc::default(),
             sink,
         }
     }
@@ -59,6 +63,16 @@ impl Counters {
             .collect();
         all.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
         all
+    }
+
+    /// A datagram went nowhere.
+    pub fn lose(&self, why: Lost) {
+        self.lost.count(why.word());
+    }
+
+    /// Datagrams that went nowhere, by stable reason.
+    pub fn lost(&self) -> BTreeMap<&'static str, u64> {
+        self.lost.counts()
     }
 
     /// A connection to `node` starts; it ends when the guard is dropped.

@@ -5,7 +5,6 @@
 //! itself and opens no link.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -17,22 +16,26 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::counts::Counters;
-use super::end::{End, Guarded, QuicEnd, prepare};
+use super::end::{End, Guarded, QuicEnd};
 use super::health;
 use super::pipe::{Pipe, Summary};
-use super::spec::ExposeSpec;
+pub use super::refused::{ExposeError, HEADER_LIMIT, ServeError};
+use super::server::{connect, refusal_of, tell_client};
+use super::spec::{ExposeSpec, Protocol, ProxyProtocol};
+use super::udp::serve::Peers;
+use super::udp::side::{Linked, Server};
 use crate::clock;
 use crate::mesh::addr::HostPort;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
 use crate::mesh::stream::{
-    Cut, FIXED_BYTES, Header, HeaderError, KIND_MEASURE, MAX_HEADER_BYTES, Opening, Refusal, Status,
+    Client, Cut, Header, HeaderError, KIND_FLOW, KIND_MEASURE, Kind, MAX_HEADER_BYTES, Opening,
+    Refusal, Status,
 };
+use crate::net::link::TunnelGuard;
 
 /// How long a server may take to accept a connection.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long a stream's header may take.
-pub const HEADER_LIMIT: Duration = Duration::from_secs(5);
 /// Connections to servers at once, over all services. Each costs a file descriptor and two
 /// windows of QUIC; beyond this, other nodes are a better choice than this one.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;
@@ -50,7 +53,8 @@ struct Inner {
     max_connections: usize,
     running: AtomicUsize,
     one_ended: Notify,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
+    flows: Peers,
     /// Cancelled by [`Exposes::abort`].
     token: CancellationToken,
     counted: OnceLock<(NodeId, Counters)>,
@@ -66,6 +70,8 @@ impl Drop for Inner {
 #[derive(Debug)]
 pub(super) struct Exposed {
     pub(super) target: HostPort,
+    protocol: Protocol,
+    proxy_protocol: Option<ProxyProtocol>,
     in_flight: AtomicU64,
     /// A connection succeeded since the last health check: no check is needed.
     pub(super) used: AtomicBool,
@@ -73,46 +79,6 @@ pub(super) struct Exposed {
     pub(super) failed: Notify,
     /// Ends the health checks.
     pub(super) token: CancellationToken,
-}
-
-/// Why a service was not exposed. Nothing was registered.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExposeError {
-    /// The server did not accept a connection.
-    #[error("{target} does not accept connections: {cause}")]
-    Unreachable {
-        /// The server.
-        target: HostPort,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// The service is exposed already.
-    #[error("{bucket} is already exposed here, to {target}")]
-    Taken {
-        /// The service.
-        bucket: Bucket,
-        /// Its server.
-        target: HostPort,
-    },
-}
-
-/// Why a stream was not served.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// Its header was not understood; the stream was reset.
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    /// Its header did not come, or not in time; the stream was reset.
-    #[error("no header came within {HEADER_LIMIT:?}")]
-    NoHeader,
-    /// It was refused, and the peer was told.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// [`Exposes::abort`] ended it.
-    #[error("the node stops")]
-    Aborted,
 }
 
 impl Default for Exposes {
@@ -131,7 +97,8 @@ impl Exposes {
                 max_connections,
                 running: AtomicUsize::new(0),
                 one_ended: Notify::new(),
-                draining: AtomicBool::new(false),
+                draining: watch::Sender::new(false),
+                flows: Peers::default(),
                 token: CancellationToken::new(),
                 counted: OnceLock::new(),
             }),
@@ -153,7 +120,10 @@ impl Exposes {
     /// The server cannot be reached, or the bucket is taken; nothing is registered.
     pub async fn add(&self, spec: &ExposeSpec, bucket: Bucket) -> Result<(), ExposeError> {
         self.check_free(&bucket)?;
-        drop(self.first_connect(&spec.target).await?);
+        match spec.protocol {
+            Protocol::Tcp => drop(self.first_connect(&spec.target).await?),
+            Protocol::Udp => drop(self.first_socket(spec).await?),
+        }
         self.register(spec, bucket, true)
     }
 
@@ -194,7 +164,8 @@ impl Exposes {
     }
 
     /// Serves one stream that `peer` opened, from its header to its end. A stream that cannot
-    /// be served gets its refusal; no other stream notices.
+    /// be served gets its refusal; no other stream notices. `link` counts it there, and has the
+    /// datagrams if it stands for a flow.
     ///
     /// # Errors
     /// Why nothing reached a server.
@@ -202,15 +173,17 @@ impl Exposes {
         &self,
         peer: NodeId,
         send: SendStream,
-        recv: RecvStream,
-    ) -> Result<Summary, ServeError> {
-        let mut near = Guarded::new(QuicEnd::new(send, recv));
-        let error = match read_opening(&mut near.end.recv).await {
-            Ok(Opening::Tunnel(header)) => return self.serve_tunnel(peer, header, near).await,
+        mut recv: RecvStream,
+        link: Option<TunnelGuard>,
+    ) -> Result<(), ServeError> {
+        let error = match read_opening(&mut recv).await {
+            Ok(Opening::Service(header)) => {
+                return self.serve_opened(peer, header, (send, recv), link).await;
+            }
             Ok(Opening::Measure(_)) => HeaderError::Kind(KIND_MEASURE).into(),
             Err(error) => error,
         };
-        near.end.cut(Cut::BadHeader);
+        QuicEnd::new(send, recv).cut(Cut::BadHeader);
         Err(error)
     }
 
@@ -218,57 +191,96 @@ impl Exposes {
     ///
     /// # Errors
     /// Why nothing reached a server.
-    pub async fn serve_tunnel(
+    pub async fn serve_opened(
         &self,
         peer: NodeId,
         header: Header,
-        near: Guarded<QuicEnd>,
-    ) -> Result<Summary, ServeError> {
+        (send, recv): (SendStream, RecvStream),
+        link: Option<TunnelGuard>,
+    ) -> Result<(), ServeError> {
+        let bucket = &header.bucket;
+        let serving = async {
+            match (header.kind, link) {
+                (Kind::Flow, Some(link)) => {
+                    let end = link.flow(&send);
+                    self.serve_flow(peer, Linked { send, recv, end }, bucket)
+                        .await?;
+                }
+                (Kind::Flow, None) => {
+                    QuicEnd::new(send, recv).cut(Cut::BadHeader);
+                    return Err(HeaderError::Kind(KIND_FLOW).into());
+                }
+                (Kind::Tunnel, link) => {
+                    let near = Guarded::new(QuicEnd::new(send, recv).holding(link));
+                    let summary = self.serve(near, &header).await?;
+                    tracing::debug!(peer = peer.short(), %bucket, ?summary, "served");
+                }
+            }
+            Ok(())
+        };
         let served = tokio::select! {
-            served = self.serve(near, &header.bucket) => served,
+            served = serving => served,
             () = self.inner.token.cancelled() => Err(ServeError::Aborted),
         };
-        let peer = peer.short();
-        match &served {
-            Ok(summary) => tracing::debug!(peer, bucket = %header.bucket, ?summary, "served"),
-            Err(error) => tracing::debug!(peer, bucket = %header.bucket, %error, "not served"),
+        if let Err(error) = &served {
+            tracing::debug!(peer = peer.short(), %bucket, %error, "not served");
         }
         served
     }
 
-    /// Connects to this node's own server for `bucket`, for an ingress on the same node. The
-    /// connection counts until the guard is dropped.
+    /// Connects to this node's own server for `bucket`, for an ingress on the same node, and
+    /// tells it of `client` where it is exposed so. The connection counts until the guard is
+    /// dropped.
     ///
     /// # Errors
     /// As another node would be refused.
-    pub async fn connect_local(&self, bucket: &Bucket) -> Result<(TcpStream, InFlight), Refusal> {
-        let inner = &self.inner;
-        let exposed = self.lock().get(bucket).cloned();
-        let exposed = exposed.ok_or(Refusal::NoSuchService)?;
-        let guard = InFlight::begin(inner.clone(), exposed).ok_or(Refusal::TooMany)?;
-        // After counting itself: `drain` sets the flag first, then reads the count.
-        if inner.draining.load(Ordering::SeqCst) {
-            return Err(Refusal::Draining);
-        }
-        match connect(&guard.exposed.target, CONNECT_LIMIT).await {
+    pub async fn connect_local(
+        &self,
+        bucket: &Bucket,
+        client: Option<&Client>,
+    ) -> Result<(TcpStream, InFlight), Refusal> {
+        let guard = self.begin(bucket, Protocol::Tcp)?;
+        let exposed = &guard.exposed;
+        let connected = async {
+            let mut tcp = connect(&exposed.target, CONNECT_LIMIT).await?;
+            if let Some(version) = exposed.proxy_protocol {
+                tell_client(&mut tcp, version, client).await?;
+            }
+            Ok(tcp)
+        };
+        match connected.await {
             Ok(tcp) => {
-                guard.exposed.used.store(true, Ordering::Relaxed);
+                exposed.used.store(true, Ordering::Relaxed);
                 Ok((tcp, guard))
             }
             Err(error) => {
                 let refusal = refusal_of(&error);
                 if refusal != Refusal::TooMany {
-                    guard.exposed.failed.notify_one();
+                    exposed.failed.notify_one();
                 }
-                tracing::debug!(target = %guard.exposed.target, %error, "server not reached");
+                tracing::debug!(target = %exposed.target, %error, "server not reached");
                 Err(refusal)
             }
         }
     }
 
+    /// Counts one more connection or flow to the server of `bucket`.
+    pub(super) fn begin(&self, bucket: &Bucket, protocol: Protocol) -> Result<InFlight, Refusal> {
+        let inner = &self.inner;
+        let exposed = self.lock().get(bucket).cloned();
+        let exposed = exposed.filter(|one| one.protocol == protocol);
+        let exposed = exposed.ok_or(Refusal::NoSuchService)?;
+        let guard = InFlight::begin(inner.clone(), exposed).ok_or(Refusal::TooMany)?;
+        // After counting itself: `drain` sets the flag first, then reads the count.
+        if *inner.draining.borrow() {
+            return Err(Refusal::Draining);
+        }
+        Ok(guard)
+    }
+
     /// Whether new streams are refused as draining. Running ones are not touched.
     pub fn set_draining(&self, on: bool) {
-        self.inner.draining.store(on, Ordering::SeqCst);
+        self.inner.draining.send_replace(on);
     }
 
     /// Refuses new streams and waits for the running ones, at most `limit`. Whether all ended.
@@ -297,9 +309,10 @@ impl Exposes {
     async fn serve(
         &self,
         mut near: Guarded<QuicEnd>,
-        bucket: &Bucket,
+        header: &Header,
     ) -> Result<Summary, ServeError> {
-        match self.connect_local(bucket).await {
+        let bucket = &header.bucket;
+        match self.connect_local(bucket, header.client.as_ref()).await {
             Ok((tcp, _guard)) => {
                 let counted = self.inner.counted.get();
                 let mut serving = counted.map(|(me, counters)| counters.begin(bucket, *me));
@@ -325,6 +338,27 @@ impl Exposes {
         }
     }
 
+    /// Resolves when what runs on `flight` shall come to its end: the service was removed, or the
+    /// node drains.
+    pub(super) async fn closing(&self, flight: &InFlight) {
+        let mut draining = self.inner.draining.subscribe();
+        tokio::select! {
+            () = flight.exposed.token.cancelled() => {}
+            // The sender lives in `self`; it cannot be gone.
+            _ = draining.wait_for(|on| *on) => {}
+        }
+    }
+
+    /// Flows being served, by peer.
+    pub(super) fn peers(&self) -> &Peers {
+        &self.inner.flows
+    }
+
+    /// Where it is counted what other nodes are served.
+    pub(super) fn counted(&self) -> Option<&(NodeId, Counters)> {
+        self.inner.counted.get()
+    }
+
     fn check_free(&self, bucket: &Bucket) -> Result<(), ExposeError> {
         match self.lock().get(bucket) {
             Some(taken) => Err(ExposeError::Taken {
@@ -344,9 +378,24 @@ impl Exposes {
             })
     }
 
+    /// A UDP server need not answer; its name must, and there must be a way.
+    async fn first_socket(&self, spec: &ExposeSpec) -> Result<Server, ExposeError> {
+        if spec.proxy_protocol.is_some() {
+            return Err(ExposeError::NoHeader);
+        }
+        Server::connect(&spec.target)
+            .await
+            .map_err(|cause| ExposeError::Unreachable {
+                target: spec.target.clone(),
+                cause,
+            })
+    }
+
     fn register(&self, spec: &ExposeSpec, bucket: Bucket, ready: bool) -> Result<(), ExposeError> {
         let exposed = Arc::new(Exposed {
             target: spec.target.clone(),
+            protocol: spec.protocol,
+            proxy_protocol: spec.proxy_protocol,
             in_flight: AtomicU64::new(0),
             used: AtomicBool::new(false),
             failed: Notify::new(),
@@ -362,6 +411,11 @@ impl Exposes {
                 });
             }
             all.insert(bucket.clone(), exposed.clone());
+        }
+        if spec.protocol == Protocol::Udp {
+            // Nobody can tell whether it listens without saying something to it.
+            self.publish(&bucket, &exposed, true);
+            return Ok(());
         }
         self.publish(&bucket, &exposed, ready);
         // Weak: the checks must not keep alive what they report to.
@@ -404,6 +458,11 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// The server.
+    pub(super) fn target(&self) -> &HostPort {
+        &self.exposed.target
+    }
+
     fn begin(inner: Arc<Inner>, exposed: Arc<Exposed>) -> Option<Self> {
         let limit = inner.max_connections;
         let room = |running: usize| (running < limit).then_some(running + 1);
@@ -422,37 +481,6 @@ impl Drop for InFlight {
     }
 }
 
-/// Connects to a server, resolving its name anew each time: containers change addresses.
-///
-/// # Errors
-/// What the system said, `TimedOut` after `limit`.
-pub(super) async fn connect(target: &HostPort, limit: Duration) -> io::Result<TcpStream> {
-    let connecting = async {
-        match target.socket_addr() {
-            Some(addr) => TcpStream::connect(addr).await,
-            None => TcpStream::connect((target.host(), target.port())).await,
-        }
-    };
-    let tcp = timeout(limit, connecting).await.map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("no answer within {} s", limit.as_secs()),
-        )
-    })??;
-    prepare(&tcp);
-    Ok(tcp)
-}
-
-fn refusal_of(error: &io::Error) -> Refusal {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
-    match (error.kind(), errno) {
-        (_, Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL)) => Refusal::TooMany,
-        (io::ErrorKind::TimedOut, _) => Refusal::ServerSilent,
-        _ => Refusal::ServerRefused,
-    }
-}
-
 /// Reads exactly what says what a stream is for: what follows stays in the stream.
 ///
 /// # Errors
@@ -461,7 +489,7 @@ pub async fn read_opening(recv: &mut RecvStream) -> Result<Opening, ServeError> 
     let mut bytes = [0; MAX_HEADER_BYTES];
     let reading = async {
         let mut have = 0;
-        let mut want = FIXED_BYTES;
+        let mut want = Opening::wanted(&[]);
         loop {
             let part = bytes.get_mut(have..want).ok_or(ServeError::NoHeader)?;
             let read = recv.read_exact(part).await;
@@ -470,7 +498,7 @@ pub async fn read_opening(recv: &mut RecvStream) -> Result<Opening, ServeError> 
             if let Some((opening, _)) = Opening::decode(&bytes[..have])? {
                 return Ok(opening);
             }
-            want = FIXED_BYTES + usize::from(bytes[FIXED_BYTES - 1]);
+            want = Opening::wanted(&bytes[..have]);
         }
     };
     timeout(HEADER_LIMIT, reading)

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::expose::{Exposed, connect};
+use super::expose::Exposed;
+use super::server::connect;
 
 /// Between checks of a server that is well and that nobody uses.
 const CHECK_EVERY: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -14,19 +14,21 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::Shared;
 use super::counts::Counters;
-use super::spec::{IngressSpec, Mode};
+use super::spec::{IngressSpec, Mode, Protocol};
 use super::tls::{TlsError, TlsSource};
 use super::tunnels::Tunnels;
+use super::udp::listen::Listener;
 use crate::clock::Clock;
 use crate::mesh::balance::Balancer;
 use crate::mesh::name::Bucket;
-use crate::mesh::stream::Header;
 
 /// How long opening a stream to a node, dialling included, may take before the next one is
 /// tried.
 pub const OPEN_LIMIT: Duration = Duration::from_secs(3);
 /// Clients the kernel keeps waiting while the node is busy.
 const BACKLOG: i32 = 1024;
+/// Bytes that the kernel keeps of datagrams while the node is busy.
+const UDP_BUFFER: usize = 1 << 20;
 /// Pauses of an accept loop that has run out of file descriptors or memory.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -68,6 +70,9 @@ pub enum IngressError {
         /// What the system said.
         cause: io::Error,
     },
+    /// TLS for datagrams.
+    #[error("TLS is for TCP; a UDP ingress passes on what its clients say")]
+    NoTls,
     /// There is no certificate to serve with.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -84,6 +89,7 @@ impl IngressError {
                 "0.0.0.0 or [::] listens on all addresses of this machine; `ip address` lists them"
             }
             Self::Listen { .. } => "listen on another address",
+            Self::NoTls => "leave the tls settings out",
             Self::Tls(_) => {
                 "--tls-cert and --tls-key name PEM files of one certificate and its key; \
                  --tls-self-signed makes both"
@@ -126,13 +132,13 @@ impl Ingress {
                 Some(Arc::new(source))
             }
         };
-        let (listener, addr) = listen(spec.listen)?;
-        let header = Header {
-            bucket: bucket.clone(),
-        };
+        let protocol = spec.protocol;
+        if protocol == Protocol::Udp && tls.is_some() {
+            return Err(IngressError::NoTls);
+        }
+        let (socket, addr) = bind(spec.listen, protocol)?;
         let shared = Arc::new(Shared {
             spec,
-            header: header.encode(),
             bucket,
             tunnels: deps.tunnels,
             counters: deps.counters,
@@ -146,12 +152,22 @@ impl Ingress {
             abort: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        let (abort, tasks) = (ingress.abort.clone(), ingress.tasks.clone());
-        let accepting = accept_all(listener, shared, abort, tasks);
-        let stop = ingress.stop.clone();
-        ingress.tasks.spawn(async move {
-            stop.run_until_cancelled(accepting).await;
-        });
+        let (stop, abort) = (ingress.stop.clone(), ingress.abort.clone());
+        let taken = |cause| IngressError::Listen { addr, cause };
+        match protocol {
+            Protocol::Tcp => {
+                let listener = TcpListener::from_std(socket.into()).map_err(taken)?;
+                let accepting = accept_all(listener, shared, abort, ingress.tasks.clone());
+                ingress.tasks.spawn(async move {
+                    stop.run_until_cancelled(accepting).await;
+                });
+            }
+            Protocol::Udp => {
+                let listener = Listener::new(socket.into(), shared, stop).map_err(taken)?;
+                let taking = listener.run(abort.clone());
+                ingress.tasks.spawn(abort.run_until_cancelled_owned(taking));
+            }
+        }
         Ok(ingress)
     }
 
@@ -222,20 +238,33 @@ fn is_about_one_client(error: &io::Error) -> bool {
     )
 }
 
-fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), IngressError> {
-    let bound = || -> io::Result<(TcpListener, SocketAddr)> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+fn bind(addr: SocketAddr, protocol: Protocol) -> Result<(Socket, SocketAddr), IngressError> {
+    let bound = || -> io::Result<(Socket, SocketAddr)> {
+        let (kind, number) = match protocol {
+            Protocol::Tcp => (Type::STREAM, socket2::Protocol::TCP),
+            Protocol::Udp => (Type::DGRAM, socket2::Protocol::UDP),
+        };
+        let socket = Socket::new(Domain::for_address(addr), kind, Some(number))?;
         if addr.is_ipv6() && addr.ip().is_unspecified() {
             // Whatever the system's default: [::] means every address.
             socket.set_only_v6(false)?;
         }
-        socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from_std(socket.into())?;
-        let addr = listener.local_addr()?;
-        Ok((listener, addr))
+        match protocol {
+            Protocol::Tcp => {
+                socket.set_reuse_address(true)?;
+                socket.bind(&addr.into())?;
+                socket.listen(BACKLOG)?;
+            }
+            // Reuse would let two programs share a UDP port, and one of them hear nothing.
+            Protocol::Udp => {
+                // The system clamps it; less means more loss in a burst.
+                let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+                socket.bind(&addr.into())?;
+            }
+        }
+        let bound = socket.local_addr()?.as_socket();
+        Ok((socket, bound.unwrap_or(addr)))
     };
     bound().map_err(|cause| match cause.kind() {
         io::ErrorKind::AddrInUse => IngressError::InUse(addr),

@@ -6,9 +6,10 @@
 //! | module | does |
 //! |---|---|
 //! | [`spec`] | what users ask for |
-//! | [`expose`] | egress: the side next to the real server |
+//! | [`expose`] | egress: the side next to the real server; `server` is the way to it |
 //! | [`ingress`] | the local listener; `connection` is one client, `replay` its second chance |
 //! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side, [`client`] a client's, [`held`] what waits |
+//! | [`udp`] | the same for datagrams |
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
 //! | [`tls`] | TLS towards clients |
 //! | [`measure`] | throughput of the way to another node, asked and served |
@@ -45,9 +46,15 @@ pub mod page;
 pub mod pipe;
 pub mod probe;
 #[cfg(feature = "p2p")]
+mod refused;
+#[cfg(feature = "p2p")]
 mod replay;
+#[cfg(feature = "p2p")]
+mod server;
 pub mod spec;
 #[cfg(feature = "p2p")]
 pub mod tls;
 #[cfg(feature = "p2p")]
 pub mod tunnels;
+#[cfg(feature = "p2p")]
+pub mod udp;

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use quinn::ReadError;
 use tokio::time::{sleep, timeout};
 
 use super::end::{End, Guarded, ReadFault};
@@ -13,12 +14,13 @@ use super::held::Held;
 use super::pipe::{Stage, Start};
 use super::tunnels::OpenError;
 use crate::mesh::stream::{Refusal, Status};
+use crate::net::link::ends_only_the_link;
 
 /// Most bytes of a client that are kept to be sent again.
 pub(super) const REPLAY_BYTES: usize = 256 * 1024;
 /// How long a node may take to say whether its server accepted: its own limit for connecting
 /// and some way there and back.
-const STATUS_LIMIT: Duration = Duration::from_secs(7);
+pub(super) const STATUS_LIMIT: Duration = Duration::from_secs(7);
 
 /// Why an attempt at one node came to nothing. No byte of a server had come back.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -39,6 +41,17 @@ pub(super) enum Failure {
     Silent,
 }
 
+impl Failure {
+    /// What the end of a stream says.
+    pub(super) fn of(error: &ReadError) -> Self {
+        match error {
+            ReadError::Reset(_) => Self::Reset,
+            ReadError::ConnectionLost(end) if ends_only_the_link(end) => Self::LetGo,
+            _ => Self::Lost,
+        }
+    }
+}
+
 impl From<ReadFault> for Failure {
     fn from(fault: ReadFault) -> Self {
         match fault {
@@ -50,7 +63,7 @@ impl From<ReadFault> for Failure {
 }
 
 /// What the client has said so far, behind the header that goes first.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Kept {
     bytes: Vec<u8>,
     header: usize,
@@ -58,12 +71,13 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(header: &[u8]) -> Self {
-        Self {
-            bytes: header.to_vec(),
-            header: header.len(),
-            eof: false,
+    /// Puts the header for the next node in front.
+    pub(super) fn behind(&mut self, header: &[u8]) -> &mut Self {
+        if self.bytes[..self.header] != *header {
+            drop(self.bytes.splice(..self.header, header.iter().copied()));
+            self.header = header.len();
         }
+        self
     }
 
     /// The client's own bytes.

@@ -2,12 +2,17 @@
 //! over the admin socket, so fields may be added, none renamed.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::mesh::addr::HostPort;
 use crate::mesh::name::Name;
+pub use crate::mesh::records::Protocol;
+
+/// Milliseconds that [`IngressSpec::flow_timeout_ms`] may say.
+pub const FLOW_TIMEOUT_MS: RangeInclusive<u64> = 100..=24 * 60 * 60 * 1000;
 
 /// How an ingress picks a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +67,14 @@ pub enum TlsSpec {
     },
 }
 
+/// Tells a server who its client is: a header in front of the connection's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// HAProxy's PROXY protocol, version 2 (binary).
+    V2,
+}
+
 /// A service to expose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExposeSpec {
@@ -69,6 +82,33 @@ pub struct ExposeSpec {
     pub service: Name,
     /// The real server.
     pub target: HostPort,
+    /// What the server speaks.
+    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
+    pub protocol: Protocol,
+    /// Whether the server is told its client's address. The address is what the ingress node
+    /// says. TCP only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl ExposeSpec {
+    /// A TCP server that is told nothing of its clients.
+    pub fn new(service: Name, target: HostPort) -> Self {
+        Self {
+            service,
+            target,
+            protocol: Protocol::Tcp,
+            proxy_protocol: None,
+        }
+    }
+
+    /// The server as people see it: `HOST:PORT`, `udp:HOST:PORT`.
+    pub fn shown(&self) -> String {
+        match self.protocol {
+            Protocol::Tcp => self.target.to_string(),
+            Protocol::Udp => format!("udp:{}", self.target),
+        }
+    }
 }
 
 /// A local listener into the mesh.
@@ -86,4 +126,26 @@ pub struct IngressSpec {
     pub mode: Mode,
     /// TLS towards the client.
     pub tls: Option<TlsSpec>,
+    /// What clients speak: only nodes whose server speaks the same are chosen.
+    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
+    pub protocol: Protocol,
+    /// Milliseconds without a datagram after which a flow is over; `None`: one minute. UDP only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow_timeout_ms: Option<u64>,
+}
+
+impl IngressSpec {
+    /// A TCP listener: least used node, moves on only while nothing has reached a server.
+    pub fn new(service: Name, listen: SocketAddr) -> Self {
+        Self {
+            service,
+            listen,
+            strategy: Strategy::default(),
+            failover: Failover::Connect,
+            mode: Mode::default(),
+            tls: None,
+            protocol: Protocol::Tcp,
+            flow_timeout_ms: None,
+        }
+    }
 }

@@ -7,9 +7,10 @@ use tokio::net::TcpStream;
 
 use super::end::QuicEnd;
 use super::expose::InFlight;
+use super::udp::side::{Linked, Server};
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
-use crate::mesh::stream::Refusal;
+use crate::mesh::stream::{Client, Refusal};
 use crate::mesh::view::View;
 
 /// The mesh as an ingress uses it. The node implements this.
@@ -28,7 +29,18 @@ pub trait Tunnels: Send + Sync + 'static {
     fn connect_local<'a>(
         &'a self,
         bucket: &'a Bucket,
+        client: Option<&'a Client>,
     ) -> BoxFuture<'a, Result<(TcpStream, InFlight), Refusal>>;
+
+    /// Opens a stream to `node` for a flow of datagrams, as [`open`](Self::open) does.
+    fn open_flow(&self, node: NodeId) -> BoxFuture<'_, Result<Linked, OpenError>>;
+
+    /// A socket towards this node's own UDP server for `bucket`:
+    /// [`Exposes::connect_local_flow`](super::expose::Exposes::connect_local_flow).
+    fn connect_local_flow<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+    ) -> BoxFuture<'a, Result<(Server, InFlight), Refusal>>;
 
     /// The node that a user's words name: full id, short id, name, `<name>-<short id>`.
     ///

@@ -112,20 +112,19 @@ pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 pub(crate) fn expose(service: &str) -> RoleSpec {
-    RoleSpec::Expose(ExposeSpec {
-        service: service.parse().unwrap(),
-        target: "127.0.0.1:8080".parse().unwrap(),
-    })
+    RoleSpec::Expose(ExposeSpec::new(
+        service.parse().unwrap(),
+        "127.0.0.1:8080".parse().unwrap(),
+    ))
 }
 
 pub(crate) fn ingress() -> RoleSpec {
     RoleSpec::Ingress(IngressSpec {
-        service: "llm".parse().unwrap(),
-        listen: "127.0.0.1:0".parse().unwrap(),
         strategy: Default::default(),
         failover: Failover::Replay,
         mode: Default::default(),
         tls: None,
+        ..IngressSpec::new("llm".parse().unwrap(), "127.0.0.1:0".parse().unwrap())
     })
 }
 

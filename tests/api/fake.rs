@@ -114,6 +114,8 @@ fn view() -> View {
         ready: true,
         draining: false,
         target: "127.0.0.1:8080".into(),
+        protocol: warren::mesh::records::Protocol::Tcp,
+        wants_client: false,
     };
     let mut view = View::new(id(1));
     for node in [

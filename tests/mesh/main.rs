@@ -16,3 +16,5 @@ mod durable;
 mod failover;
 mod localai;
 mod pages;
+mod proxy_protocol;
+mod udp;

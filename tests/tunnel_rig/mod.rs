@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use warren::clock::Clock;
 use warren::mesh::id::{Identity, NodeId};
 use warren::mesh::name::Bucket;
-use warren::mesh::stream::Refusal;
+use warren::mesh::stream::{Client, Refusal};
 use warren::mesh::view::{Provider, View};
 use warren::service::counts::Counters;
 use warren::service::end::QuicEnd;
@@ -29,6 +29,7 @@ use warren::service::expose::{Exposes, InFlight};
 use warren::service::ingress::{Deps, Ingress};
 use warren::service::spec::{ExposeSpec, Failover, IngressSpec, Mode, Strategy, TlsSpec};
 use warren::service::tunnels::{OpenError, ResolveError, Tunnels};
+use warren::service::udp::side::{Linked, Server};
 
 /// Nothing here takes longer, unless something is broken.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -121,6 +122,15 @@ impl FakeMesh {
         std::iter::from_fn(|| accepted.try_recv().ok()).collect()
     }
 
+    /// From now on this node asks for its clients' addresses.
+    pub(crate) fn wants_client(&self, id: NodeId) {
+        let mut view = self.view.lock().unwrap();
+        let services = &mut Arc::make_mut(&mut view).services;
+        let providers = Arc::make_mut(services.get_mut(&bucket()).unwrap());
+        let mut found = providers.iter_mut().filter(|one| one.id == id);
+        found.next().unwrap().wants_client = true;
+    }
+
     pub(crate) fn link(&self, id: NodeId) -> &Connection {
         &self.links[&id]
     }
@@ -136,12 +146,14 @@ impl FakeMesh {
         tls: Option<TlsSpec>,
     ) -> Ingress {
         let spec = IngressSpec {
-            service: "federated".parse().unwrap(),
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
             strategy,
             failover,
             mode: Mode::Tcp,
             tls,
+            ..IngressSpec::new(
+                "federated".parse().unwrap(),
+                (Ipv4Addr::LOCALHOST, 0).into(),
+            )
         };
         Ingress::start(spec, bucket(), self.deps()).unwrap()
     }
@@ -176,8 +188,20 @@ impl Tunnels for FakeMesh {
     fn connect_local<'a>(
         &'a self,
         bucket: &'a Bucket,
+        client: Option<&'a Client>,
     ) -> BoxFuture<'a, Result<(TcpStream, InFlight), Refusal>> {
-        self.local.connect_local(bucket).boxed()
+        self.local.connect_local(bucket, client).boxed()
+    }
+
+    fn open_flow(&self, _: NodeId) -> BoxFuture<'_, Result<Linked, OpenError>> {
+        unreachable!("no flows here")
+    }
+
+    fn connect_local_flow<'a>(
+        &'a self,
+        _: &'a Bucket,
+    ) -> BoxFuture<'a, Result<(Server, InFlight), Refusal>> {
+        unreachable!("no flows here")
     }
 
     fn resolve(&self, text: &str, view: &View) -> Result<NodeId, ResolveError> {
@@ -196,14 +220,13 @@ fn provider(id: NodeId) -> Provider {
         ready: true,
         draining: false,
         target: "127.0.0.1:1".into(),
+        protocol: warren::mesh::records::Protocol::Tcp,
+        wants_client: false,
     }
 }
 
 pub(crate) fn spec(target: SocketAddr) -> ExposeSpec {
-    ExposeSpec {
-        service: "federated".parse().unwrap(),
-        target: target.into(),
-    }
+    ExposeSpec::new("federated".parse().unwrap(), target.into())
 }
 
 pub(crate) async fn one_node(target: SocketAddr, failover: Failover) -> (Arc<FakeMesh>, Ingress) {
@@ -297,7 +320,7 @@ async fn behave(
 ) {
     match behaviour {
         Behaviour::Serve(exposes) => {
-            let _ = exposes.serve_stream(node(0), send, recv).await;
+            let _ = exposes.serve_stream(node(0), send, recv, None).await;
         }
         Behaviour::Script { read, answer, then } => {
             if let Some((status, rest)) = answer.split_first() {

@@ -9,6 +9,7 @@
 
 mod document;
 mod duplicates;
+mod flood;
 mod hostile;
 mod initial;
 mod limits;

@@ -219,10 +219,7 @@ pub(crate) async fn echo() -> SocketAddr {
 }
 
 pub(crate) async fn expose(node: &Node, service: &str, target: SocketAddr) {
-    let spec = ExposeSpec {
-        service: service.parse().unwrap(),
-        target: target.into(),
-    };
+    let spec = ExposeSpec::new(service.parse().unwrap(), target.into());
     node.expose(spec, false).await.unwrap();
 }
 
@@ -233,12 +230,11 @@ pub(crate) async fn ingress(node: &Node, service: &str) -> SocketAddr {
 
 pub(crate) async fn ingress_with(node: &Node, service: &str, failover: Failover) -> SocketAddr {
     let spec = IngressSpec {
-        service: service.parse().unwrap(),
-        listen: LOOPBACK.parse().unwrap(),
         strategy: Strategy::LeastUsed,
         failover,
         mode: Mode::Tcp,
         tls: None,
+        ..IngressSpec::new(service.parse().unwrap(), LOOPBACK.parse().unwrap())
     };
     let role = node.ingress(spec, false).await.unwrap();
     let RoleKind::Ingress { listen, .. } = role.kind else {

@@ -230,6 +230,8 @@ async fn accept(puppet: &Puppet) -> (Connection, SendStream, RecvStream) {
         name,
         ready: true,
         target: "127.0.0.1:1".into(),
+        protocol: warren::mesh::records::Protocol::Tcp,
+        wants_client: false,
     };
     let draft = Draft {
         bucket: "echo".parse().unwrap(),

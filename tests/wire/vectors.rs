@@ -165,10 +165,8 @@ fn hellos_are_those_of_the_vectors() {
 #[test]
 fn openings_and_reports_are_those_of_the_vectors() {
     let tunnel = |bucket: &str| {
-        let header = Header {
-            bucket: bucket.parse().unwrap(),
-        };
-        let bytes = Opening::Tunnel(header).encode();
+        let header = Header::tunnel(bucket.parse().unwrap(), None);
+        let bytes = Opening::Service(header).encode();
         json!({ "kind": 1, "bucket": bucket, "bytes": hex(&bytes) })
     };
     let measure = |way: Way, bytes: u64, time_ms: u64| {

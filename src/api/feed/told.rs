@@ -195,6 +195,8 @@ mod tests {
             ready: true,
             draining: false,
             target: "h:1".into(),
+            protocol: crate::mesh::records::Protocol::Tcp,
+            wants_client: false,
         };
         let chat: Bucket = "chat".parse().unwrap();
         let mut served = view(&[node(1)]);

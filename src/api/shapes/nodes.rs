@@ -9,6 +9,7 @@ use super::Usage;
 use crate::formats::timestamp::Timestamp;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::{Bucket, Name};
+use crate::mesh::records::Protocol;
 use crate::mesh::view::{NodeView, PathKind, PathView, Provider, View};
 
 /// `nodes --json`.
@@ -156,6 +157,9 @@ pub struct ProviderShape {
     pub served: u64,
     /// What it forwards to, as its owner wrote it.
     pub target: String,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Protocol,
 }
 
 impl ProviderShape {
@@ -172,6 +176,7 @@ impl ProviderShape {
             in_flight: counted.map_or(0, |usage| usage.in_flight),
             served: counted.map_or(0, |usage| usage.served),
             target: provider.target.clone(),
+            protocol: provider.protocol,
         }
     }
 }

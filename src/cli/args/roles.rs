@@ -6,7 +6,8 @@ use clap::{ArgAction, Args};
 use warren::mesh::name::Name;
 
 use crate::config::{
-    Expose, FailoverArg, Http, Ingress, Layer, Listen, ModeArg, Peer, SecretText, Span, Target,
+    Expose, FailoverArg, Http, Ingress, Layer, Listen, ListenFor, ModeArg, Peer, ProxyArg,
+    SecretText, Server, Span, Target,
 };
 
 /// Flags of `up`, shared by every command that may become the daemon.
@@ -30,10 +31,10 @@ pub(crate) struct NodeArgs {
     /// Node to dial, repeatable; with ID@ only that node is accepted
     #[arg(long, value_name = "[ID@]HOST:PORT", action = ArgAction::Append)]
     connect: Vec<Peer>,
-    /// Offer a server to the network, repeatable
+    /// Offer a server to the network, repeatable; NAME=udp:HOST:PORT for datagrams
     #[arg(long, value_name = "NAME=HOST:PORT", action = ArgAction::Append)]
     expose: Vec<Expose>,
-    /// Listen for a service of the network, repeatable
+    /// Listen for a service of the network, repeatable; NAME=udp:IP:PORT for datagrams
     #[arg(long, value_name = "NAME=IP:PORT", action = ArgAction::Append)]
     ingress: Vec<Ingress>,
     /// Splits one token into groups: prefix of service names (LocalAI's network id)
@@ -75,9 +76,13 @@ pub(crate) struct ExposeArgs {
     /// Name of the service
     #[arg(value_name = "NAME", id = "service_name")]
     pub(crate) service: Name,
-    /// The real server
-    #[arg(value_name = "HOST:PORT")]
-    pub(crate) target: Target,
+    /// The real server: HOST:PORT, or udp:HOST:PORT for datagrams
+    #[arg(value_name = "[udp:]HOST:PORT")]
+    pub(crate) server: Server,
+    /// Tell the server its client's address, as the ingress node says it, in a header of the
+    /// PROXY protocol; the server must expect one
+    #[arg(long, value_name = "VERSION")]
+    proxy_protocol: Option<ProxyArg>,
     /// Leave the role with the running daemon for good
     #[arg(long)]
     pub(crate) bg: bool,
@@ -100,6 +105,9 @@ pub(crate) struct BalanceArgs {
     /// When a connection may move to another node; default connect, for `federated` replay
     #[arg(long, value_name = "WHEN")]
     failover: Option<FailoverArg>,
+    /// When a flow of datagrams is over without one; default 1m
+    #[arg(long, value_name = "DURATION")]
+    flow_timeout: Option<Span>,
     /// PEM certificate chain towards clients; read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -117,9 +125,9 @@ pub(crate) struct IngressArgs {
     /// Name of the service
     #[arg(value_name = "NAME", id = "service_name")]
     pub(crate) service: Name,
-    /// Where to listen: IP:PORT, or :PORT for every address
+    /// Where to listen: IP:PORT, or :PORT for every address; with udp: in front for datagrams
     #[arg(value_name = "LISTEN", id = "ingress_listen")]
-    pub(crate) listen: Listen,
+    pub(crate) listen: ListenFor,
     /// Leave the role with the running daemon for good
     #[arg(long)]
     pub(crate) bg: bool,
@@ -174,9 +182,17 @@ impl BalanceArgs {
         layer.target_worker.clone_from(&self.target_worker);
         layer.mode = self.mode;
         layer.failover = self.failover;
+        layer.flow_timeout = self.flow_timeout;
         layer.tls_cert.clone_from(&self.tls_cert);
         layer.tls_key.clone_from(&self.tls_key);
         layer.tls_self_signed = said(self.tls_self_signed);
+    }
+}
+
+impl ExposeArgs {
+    /// These flags as settings, those of the daemon left out.
+    pub(super) fn fill(&self, layer: &mut Layer) {
+        layer.proxy_protocol = self.proxy_protocol;
     }
 }
 

@@ -182,6 +182,8 @@ impl Brain {
             ready: record.ready,
             draining,
             target: record.target,
+            protocol: record.protocol,
+            wants_client: record.wants_client,
         })
     }
 }

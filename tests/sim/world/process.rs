@@ -246,6 +246,8 @@ impl World {
             name,
             ready: true,
             target: "127.0.0.1:80".into(),
+            protocol: warren::mesh::records::Protocol::Tcp,
+            wants_client: false,
         };
         let bucket: Bucket = service.parse().unwrap();
         self.with(node, |brain, now, _| {
