@@ -134,6 +134,11 @@ impl Detector {
         self.returning.insert(id, until);
     }
 
+    /// `id` itself is at the other end of a link.
+    pub(super) fn wait_no_more(&mut self, id: &NodeId) {
+        self.returning.remove(id);
+    }
+
     pub(super) fn waits_for(&self, id: &NodeId) -> bool {
         self.returning.contains_key(id)
     }

@@ -171,6 +171,7 @@ impl Brain {
             member.prefer(up.remote);
         }
         self.take_alive(now, Some(up.peer), up.alive.clone());
+        self.detector.wait_no_more(&up.peer);
         self.make_sure(&up.peer);
         self.overlay.linked(&up.peer);
         if found {
