@@ -407,11 +407,9 @@ impl Brain {
     pub(super) fn tell_digest(&mut self, now: Now, link: LinkId) {
         let at_rest = now.mono >= self.sessions.at_rest_at();
         let digest = self.digest();
-        let Some(state) = self
-            .links
-            .get_mut(&link)
-            .filter(|_| at_rest && self.caught_up)
-        else {
+        // Two that were cut off believe in the same members: that they agree proves nothing.
+        let knows = self.caught_up && self.unsure.is_empty();
+        let Some(state) = self.links.get_mut(&link).filter(|_| at_rest && knows) else {
             return;
         };
         let near = state.wanted || self.overlay.is_neighbour(&state.peer);
@@ -464,6 +462,7 @@ impl Brain {
     pub(super) fn check_sessions(&mut self, now: Now) {
         self.repair(now);
         self.check_stale(now);
+        self.check_unsure(now);
         let over = |since: Duration, lasts| now.mono.saturating_sub(since) >= lasts;
         let opened = self.sessions.opened.as_ref();
         if let Some((link, since)) = opened

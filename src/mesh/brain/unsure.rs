@@ -7,19 +7,30 @@
 //! member or has dialled it in vain.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Brain;
 use crate::mesh::entry::{Class, ItemId};
 use crate::mesh::id::NodeId;
 use crate::mesh::time::Now;
 
+/// After this a member that can neither be linked nor held to account is believed in: a node that
+/// is unsure of anybody tells nobody the sum of what it holds.
+const UNSURE_LASTS: Duration = Duration::from_secs(60);
+
 /// The members, and whether a peer was found not to know their sign of life.
 #[derive(Default)]
 pub(super) struct Unsure {
     members: BTreeMap<NodeId, bool>,
+    /// Since when those that are left are being dialled.
+    since: Option<Duration>,
 }
 
 impl Unsure {
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     pub(super) fn contains(&self, id: &NodeId) -> bool {
         self.members.contains_key(id)
     }
@@ -46,6 +57,7 @@ impl Brain {
     pub(super) fn doubt_everybody(&mut self) {
         let standing = self.members.values().filter(|member| member.stands());
         self.unsure.members = standing.map(|member| (member.id, false)).collect();
+        self.unsure.since = None;
     }
 
     /// What became of a member is known: it has a link, or is gone. What was not told before is told
@@ -102,12 +114,24 @@ impl Brain {
 
     /// A neighbour that is fresh holds all that this node holds.
     pub(super) fn believe_all(&mut self) {
-        for id in std::mem::take(&mut self.unsure.members).into_keys() {
+        for id in std::mem::take(&mut self.unsure).members.into_keys() {
             self.refresh(id, "");
         }
     }
 
+    /// What cannot be found out is believed in the end.
+    pub(super) fn check_unsure(&mut self, now: Now) {
+        let over = |since: Duration| now.mono >= since + UNSURE_LASTS;
+        if self.unsure.since.is_some_and(over) {
+            self.believe_all();
+        }
+    }
+
     fn dial_unsure(&mut self, now: Now) {
+        if self.unsure.since.is_some() {
+            return;
+        }
+        self.unsure.since = Some(now.mono);
         for id in self.unsure.news() {
             if let Some(member) = self.members.get_mut(id) {
                 member.backoff.hope(now.mono);
