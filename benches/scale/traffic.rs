@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use warren::mesh::entry::{Alive, LifeState};
+use warren::mesh::alive::{Alive, LifeState};
 use warren::mesh::wire::Frame;
 
 use crate::measure::{quantile, settle, settled, wide_world};

@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use warren::mesh::entry::{Alive, Entry, NetworkId};
+use warren::mesh::alive::Alive;
+use warren::mesh::entry::{Entry, NetworkId};
 use warren::mesh::floor::Floor;
 
 const NETWORK: NetworkId = NetworkId([5; 16]);

@@ -9,7 +9,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::entry::{Alive, Life, LifeState};
+use super::alive::{Alive, Life, LifeState};
 use super::id::{NodeId, Signature};
 
 /// Longest Hello without its length.

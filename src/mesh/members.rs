@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 
 use super::addr::HostPort;
-use super::entry::{Alive, LifeState};
+use super::alive::{Alive, LifeState};
 use super::id::NodeId;
 use super::name::Name;
 use super::records::{MAX_ADDRESSES, NodeRecord};

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`id`], [`name`] | who a node is, what things may be called |
 //! | [`token`], [`keys`] | what a network's secret is, and which keys follow from it |
-//! | [`entry`] | which bytes an author signs |
+//! | [`entry`], [`alive`] | which bytes an author signs |
 //! | [`rings`], [`suspicion`] | who watches whom, and what is said of who is silent |
 //! | [`brain`] | everything that waits for nothing: links, membership, the ledger's spread |
 //! | [`view`] | what the rest of the program sees of the mesh |
@@ -17,6 +17,7 @@
 //! | [`pace`] | what datagrams leave to streams |
 
 pub mod addr;
+pub mod alive;
 pub mod balance;
 pub mod brain;
 pub mod close;

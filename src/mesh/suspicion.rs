@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Alive, ItemId, NetworkId, item_id};
+use super::alive::Alive;
+use super::entry::{ItemId, NetworkId, item_id};
 use super::id::{Identity, NodeId, Signature};
 
 /// Suspicions kept of one member: enough to tell one voice from two. All nodes keep those of the
@@ -75,7 +76,7 @@ impl Suspicion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::entry::LifeState;
+    use crate::mesh::alive::LifeState;
 
     const NETWORK: NetworkId = NetworkId([5; 16]);
 

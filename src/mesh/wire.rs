@@ -7,7 +7,8 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Alive, Entry, ItemId, MAX_VALUE_BYTES};
+use super::alive::Alive;
+use super::entry::{Entry, ItemId, MAX_VALUE_BYTES};
 use super::floor::Floor;
 use super::suspicion::Suspicion;
 
@@ -315,7 +316,8 @@ pub fn entry_frames(entries: Vec<Entry>) -> Vec<Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::entry::{Class, Draft, LifeState, NetworkId};
+    use crate::mesh::alive::LifeState;
+    use crate::mesh::entry::{Class, Draft, NetworkId};
     use crate::mesh::id::Identity;
 
     fn samples() -> Vec<Frame> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
 
+use crate::mesh::alive::Alive;
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::Alive;
 use crate::mesh::hello::{Hello, HelloError, MAX_HELLO_BYTES, VERSION};
 use crate::mesh::id::NodeId;
 use crate::mesh::keys::{ProofInput, Role, accepted_epochs, epoch_of};

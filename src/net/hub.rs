@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::mesh::addr::HostPort;
+use crate::mesh::alive::{Alive, LifeState};
 use crate::mesh::brain::{Dialled, Input, LinkUp};
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::{Alive, LifeState};
 use crate::mesh::id::{Identity, NodeId};
 use crate::mesh::knock::Knock;
 use crate::mesh::members::LinkId;

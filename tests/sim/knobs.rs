@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warren::mesh::entry::{Alive, LifeState};
+use warren::mesh::alive::{Alive, LifeState};
 use warren::mesh::wire::Frame;
 
 use crate::world::{NETWORK, World, ms, secs};

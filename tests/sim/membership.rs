@@ -1,6 +1,6 @@
 //! Who is there: joining, dying, sleeping, leaving, coming back.
 
-use warren::mesh::entry::{Alive, LifeState};
+use warren::mesh::alive::{Alive, LifeState};
 use warren::mesh::event::What;
 use warren::mesh::wire::Frame;
 

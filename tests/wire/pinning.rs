@@ -4,8 +4,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use warren::mesh::alive::{Alive, Life};
 use warren::mesh::close::CloseCode;
-use warren::mesh::entry::{Alive, Life};
 use warren::mesh::hello::Hello;
 use warren::mesh::keys::{ProofInput, Role};
 use warren::mesh::knock::Knock;

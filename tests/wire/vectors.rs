@@ -4,7 +4,8 @@
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use warren::Token;
-use warren::mesh::entry::{Alive, Class, Draft, Entry, LifeState, NetworkId};
+use warren::mesh::alive::{Alive, LifeState};
+use warren::mesh::entry::{Class, Draft, Entry, NetworkId};
 use warren::mesh::floor::Floor;
 use warren::mesh::hello::Hello;
 use warren::mesh::keys::{NetworkKeys, ProofInput, Role, Secret};

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::links::LinkUp;
 use crate::mesh::addr::{HostPort, PeerAddr};
+use crate::mesh::alive::Alive;
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::{Alive, Entry, NetworkId, Slot};
+use crate::mesh::entry::{Entry, NetworkId, Slot};
 use crate::mesh::event::What;
 use crate::mesh::floor::Floor;
 use crate::mesh::id::{Identity, NodeId};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::links::Link;
 use super::{Brain, Effect, Timing};
+use crate::mesh::alive::LifeState;
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::LifeState;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
 use crate::mesh::rate::Rate;

@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 
 use super::{Brain, Dialled, Effect, KnownPeer, Unpinned};
 use crate::mesh::addr::PeerAddr;
-use crate::mesh::entry::LifeState;
+use crate::mesh::alive::LifeState;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::{Backoff, Member};
 use crate::mesh::time::Now;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::detector::{Ignored, RETURN_PAUSE, START_PAUSE};
 use super::{Brain, Effect, MAX_MEMBERS};
-use crate::mesh::entry::{Alive, LifeState};
+use crate::mesh::alive::{Alive, LifeState};
 use crate::mesh::event::What;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::Member;

@@ -8,8 +8,9 @@ use rand::Rng;
 
 use super::sessions::REPAIR_PAUSE;
 use super::{Brain, Dialled, Effect, Save, Timing};
+use crate::mesh::alive::Alive;
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::{Alive, ItemId};
+use crate::mesh::entry::ItemId;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::{KnownPeer, LinkId, Member};
 use crate::mesh::rate::Rate;

@@ -71,7 +71,8 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::addr::HostPort;
-use super::entry::{Alive, Class, Draft, Entry, EntryError, ItemId, LifeState, NetworkId};
+use super::alive::{Alive, LifeState};
+use super::entry::{Class, Draft, Entry, EntryError, ItemId, NetworkId};
 use super::floor::Floor;
 use super::id::{Identity, NodeId};
 use super::ledger::{Ledger, Merge, Refusal};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 
 use super::{Brain, Effect};
-use crate::mesh::entry::LifeState;
+use crate::mesh::alive::LifeState;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
 use crate::mesh::rings::{RINGS, Rings, Way};

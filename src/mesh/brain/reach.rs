@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Brain;
-use crate::mesh::entry::LifeState;
+use crate::mesh::alive::LifeState;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
 use crate::mesh::time::Now;

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Brain, Effect, Save};
+use crate::mesh::alive::Alive;
 use crate::mesh::close::CloseCode;
-use crate::mesh::entry::{Alive, Class, Draft, Entry, EntryError, ItemId};
+use crate::mesh::entry::{Class, Draft, Entry, EntryError, ItemId};
 use crate::mesh::event::What;
 use crate::mesh::floor::Floor;
 use crate::mesh::id::NodeId;

@@ -1,7 +1,8 @@
 //! Members that keep what others gave up and bring it back; and authors that contradict
 //! themselves.
 
-use warren::mesh::entry::{Class, Entry, LifeState};
+use warren::mesh::alive::LifeState;
+use warren::mesh::entry::{Class, Entry};
 use warren::mesh::floor::Floor;
 use warren::mesh::ledger::MIN_TOMBSTONES;
 use warren::mesh::wire::{Frame, entry_frames};

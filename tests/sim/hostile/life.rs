@@ -1,6 +1,6 @@
 //! Signs of life that are forged, old, or of a copied key.
 
-use warren::mesh::entry::{Alive, LifeState};
+use warren::mesh::alive::{Alive, LifeState};
 use warren::mesh::wire::Frame;
 
 use super::{BOOT, Siege, VICTIM, WITNESS, alive};

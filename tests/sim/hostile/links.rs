@@ -1,7 +1,8 @@
 //! What one link may cost.
 
+use warren::mesh::alive::LifeState;
 use warren::mesh::brain::MAX_MEMBERS;
-use warren::mesh::entry::{ItemId, LifeState};
+use warren::mesh::entry::ItemId;
 use warren::mesh::sync::{Order, Session};
 use warren::mesh::wire::{Frame, SyncMessage, SyncOpen, Want};
 

@@ -1,6 +1,6 @@
 //! Identities are free for whoever holds the token: members that do not exist.
 
-use warren::mesh::entry::{Alive, LifeState};
+use warren::mesh::alive::{Alive, LifeState};
 use warren::mesh::id::Identity;
 use warren::mesh::suspicion::Suspicion;
 use warren::mesh::wire::{Frame, MAX_ALIVE};

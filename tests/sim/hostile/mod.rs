@@ -13,7 +13,8 @@ mod suspicion;
 use std::ops::Range;
 use std::time::Duration;
 
-use warren::mesh::entry::{Alive, Class, Draft, Entry, LifeState};
+use warren::mesh::alive::{Alive, LifeState};
+use warren::mesh::entry::{Class, Draft, Entry};
 use warren::mesh::event::What;
 use warren::mesh::id::Identity;
 use warren::mesh::wire::Frame;

@@ -107,7 +107,7 @@ fn what_was_not_offered_is_not_given_and_what_was_is_given_once() {
             &crowd.world.nodes[late].identity,
             super::BOOT,
             0,
-            warren::mesh::entry::LifeState::Leave,
+            warren::mesh::alive::LifeState::Leave,
         );
         let link = crowd.world.puppet_link(late, 0, hello);
         let big = "x".repeat(BIG);

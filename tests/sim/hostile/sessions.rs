@@ -1,6 +1,7 @@
 //! Reconciliation with somebody who lies, stalls, or asks without end.
 
-use warren::mesh::entry::{Class, ItemId, LifeState};
+use warren::mesh::alive::LifeState;
+use warren::mesh::entry::{Class, ItemId};
 use warren::mesh::sync::{Order, Session};
 use warren::mesh::wire::{Frame, SyncMessage, SyncOpen};
 

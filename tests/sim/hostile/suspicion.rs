@@ -1,6 +1,6 @@
 //! Suspicions that are forged, repeated, or made without end (C18).
 
-use warren::mesh::entry::{Alive, LifeState};
+use warren::mesh::alive::{Alive, LifeState};
 use warren::mesh::id::Identity;
 use warren::mesh::suspicion::Suspicion;
 use warren::mesh::wire::Frame;

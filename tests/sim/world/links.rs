@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 use warren::mesh::addr::HostPort;
+use warren::mesh::alive::Alive;
 use warren::mesh::brain::{Dialled, Input, LinkUp};
-use warren::mesh::entry::Alive;
 use warren::mesh::members::LinkId;
 use warren::mesh::wire::Frame;
 

@@ -1,7 +1,7 @@
 //! Puppets: members without a brain, led by a test.
 
+use warren::mesh::alive::Alive;
 use warren::mesh::brain::{Input, LinkUp};
-use warren::mesh::entry::Alive;
 use warren::mesh::wire::Frame;
 
 use super::World;
