@@ -275,6 +275,12 @@ impl Brain {
             self.detector.control_at = now.mono;
             ask.extend(self.controls(now));
         }
+        if !ask.is_empty() {
+            let soon = self.due_soon(now);
+            ask.extend(soon);
+            ask.sort_unstable();
+            ask.dedup();
+        }
         for link in ask {
             self.ping(now, link);
         }
@@ -294,6 +300,18 @@ impl Brain {
             }
             self.alone(now, false);
         }
+    }
+
+    /// Links of this node's own dialling that would be pinged within the half of a pause. They are
+    /// pinged with those that are due: from then on one wake serves all of them, and on an idle
+    /// machine wakes are what a node costs. The peers' pings stay theirs.
+    fn due_soon(&self, now: Now) -> Vec<LinkId> {
+        let pause = self.timing.ping_after / 2;
+        let soon = self.links.iter().filter(|(_, link)| {
+            let silence = now.mono.saturating_sub(link.heard);
+            link.dialled_by_me && link.asked_at.is_none() && silence >= pause
+        });
+        soon.map(|(id, _)| *id).collect()
     }
 
     /// The ACK of QUIC is the answer: two packets, where a pong and its ACK would make three.
