@@ -15,7 +15,10 @@ mod documents;
 #[cfg(feature = "p2p")]
 mod mesh;
 mod offline;
+mod probe;
 mod schema;
+#[path = "../probe/server.rs"]
+mod server;
 #[path = "../ops/world.rs"]
 mod world;
 
