@@ -27,7 +27,7 @@ pub use ledger::{
     ExportedEntry, Imported, LEDGER_FORMAT, LedgerDocument, LedgerItem, LedgerList, LedgerValue,
 };
 pub use nodes::{NodeShape, Nodes, PathShape, ProviderShape, ServiceShape, Services};
-pub use probe::{Answered, MachineProbed, ProbeDone, ProbeLine, ProbeRequest, ProbeStart};
+pub use probe::{MachineProbed, ProbeDone, ProbeLine, ProbeOutcome, ProbeRequest, ProbeStart};
 pub use update::{State, Update};
 
 /// A role this node has taken.

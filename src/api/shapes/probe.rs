@@ -124,12 +124,12 @@ pub struct ProbeDone {
 
 impl ProbeDone {
     /// Counts one machine more.
-    pub fn count(&mut self, outcome: Answered) {
+    pub fn count(&mut self, outcome: ProbeOutcome) {
         self.machines += 1;
         *match outcome {
-            Answered::Answered => &mut self.answered,
-            Answered::Missed => &mut self.missed,
-            Answered::Undecided => &mut self.undecided,
+            ProbeOutcome::Answered => &mut self.answered,
+            ProbeOutcome::Missed => &mut self.missed,
+            ProbeOutcome::Undecided => &mut self.undecided,
         } += 1;
     }
 }
@@ -137,7 +137,7 @@ impl ProbeDone {
 /// Whether a machine answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Answered {
+pub enum ProbeOutcome {
     /// It did.
     Answered,
     /// It did not, and this machine was online.
@@ -154,7 +154,7 @@ pub struct MachineProbed {
     /// What it is called; empty where nobody said.
     pub name: String,
     /// Whether it answered.
-    pub outcome: Answered,
+    pub outcome: ProbeOutcome,
     /// Why not; null if it did.
     pub reason: Option<String>,
     /// How it was asked: `link` or `p2prc`.
@@ -187,9 +187,9 @@ impl From<&Probed> for MachineProbed {
             verdict,
         } = probed;
         let (outcome, reason) = match verdict {
-            Verdict::Answered(_) => (Answered::Answered, None),
-            Verdict::Missed(miss) => (Answered::Missed, Some(miss.to_string())),
-            Verdict::Undecided(why) => (Answered::Undecided, Some(undecided(why))),
+            Verdict::Answered(_) => (ProbeOutcome::Answered, None),
+            Verdict::Missed(miss) => (ProbeOutcome::Missed, Some(miss.to_string())),
+            Verdict::Undecided(why) => (ProbeOutcome::Undecided, Some(undecided(why))),
         };
         let mut line = Self {
             address: row.place.to_string(),

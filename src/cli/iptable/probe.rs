@@ -13,6 +13,7 @@ use super::table::Table;
 use crate::cli::args::ProbeArgs;
 use crate::cli::fail::Failure;
 use crate::cli::output::Output;
+use crate::cli::watch::daemon_stopped;
 use crate::config::Config;
 use screen::Screen;
 
@@ -39,13 +40,9 @@ impl Probing {
             Self::Here(lines) => lines.next().await,
             Self::Nothing(lines) => lines.pop_front(),
         };
-        line.ok_or_else(|| {
-            Failure::failed(
-                "unreachable",
-                "the daemon stopped before the probe was over",
-            )
-            .hint("what was shown until then is noted; probe again for the others")
-        })
+        // A daemon that stops ends its streams.
+        let hint = "what was shown is noted; probe again for the others";
+        line.ok_or_else(|| daemon_stopped().hint(hint))
     }
 }
 

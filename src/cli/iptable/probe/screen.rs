@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
-use warren::api::shapes::{Answered, MachineProbed, ProbeDone};
+use warren::api::shapes::{MachineProbed, ProbeDone, ProbeOutcome};
 use warren::clock;
 use warren::mesh::ip_table::State;
 
@@ -15,6 +15,8 @@ use crate::cli::redraw::Redraw;
 
 /// How often the table is drawn again.
 const FRAME: Duration = Duration::from_millis(100);
+/// Most machines that are laid out for a table that is drawn again in a moment.
+const LIVE_ROWS: usize = 200;
 /// Characters of the progress bar.
 const BAR_WIDTH: usize = 24;
 
@@ -94,8 +96,11 @@ impl Screen {
         sort(&mut self.machines);
         let mut text = self.progress();
         if !self.machines.is_empty() {
+            let shown = self.machines.len().min(LIVE_ROWS);
             text.push('\n');
-            text.push_str(&table(&self.machines).render(true));
+            text.push_str(&table(&self.machines[..shown]).render(true));
+            // No terminal has that many lines; they only have to be counted.
+            text.push_str(&"\n-".repeat(self.machines.len() - shown));
         }
         if let Some(place) = &mut self.place {
             place.draw(&text)?;
@@ -144,9 +149,9 @@ impl Screen {
 /// Nearest first, then those of which nothing is known, then those that did not answer.
 fn sort(machines: &mut [MachineProbed]) {
     let group = |one: &MachineProbed| match one.outcome {
-        Answered::Answered => 0,
-        Answered::Undecided => 1,
-        Answered::Missed => 2,
+        ProbeOutcome::Answered => 0,
+        ProbeOutcome::Undecided => 1,
+        ProbeOutcome::Missed => 2,
     };
     let near = |one: &MachineProbed| one.latency_ms.unwrap_or(f64::INFINITY);
     machines.sort_by(|a, b| {
