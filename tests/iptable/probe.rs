@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
@@ -243,6 +244,55 @@ fn no_miss_is_counted_where_this_machine_has_no_way_or_no_time() {
         (&rows[0]["misses"], &rows[0]["state"]),
         (&json!(0), &json!("unknown"))
     );
+}
+
+/// A network of its own with an address on it, 10.9.0.7, from which nothing ever comes; then a
+/// probe, inside.
+const NETWORK: &str = r#"
+set -e
+ip link set lo up
+ip link add wa type veth peer name wb
+ip addr add 10.9.0.1/24 dev wa
+ip link set wa up
+ip link set wb up
+ip neigh add 10.9.0.7 lladdr 02:00:00:00:00:07 dev wa nud permanent
+echo ready >&2
+exec "$@"
+"#;
+
+#[test]
+fn no_miss_is_counted_while_nobody_out_there_is_heard() {
+    let world = World::new();
+    let table = Table::new(&world, "data");
+    table.add("10.9.0.7:9".parse().unwrap(), "silent");
+    let refusing = serving(refuses());
+    table.add(refusing, "mine");
+    let mut command = Command::new("unshare");
+    command.args(["-rn", "sh", "-c", NETWORK, "sh"]);
+    command.arg(env!("CARGO_BIN_EXE_warren"));
+    command.args(table.args(&["probe", "--json"]));
+    let output = match command.current_dir(world.path(".")).output() {
+        Ok(output) => output,
+        Err(error) => return println!("left out: no unshare: {error}"),
+    };
+    let complained = String::from_utf8_lossy(&output.stderr);
+    if !complained.starts_with("ready") {
+        return println!("left out: no network of its own: {complained}");
+    }
+    assert!(output.status.success(), "{complained}");
+    let (found, _) = lines(std::str::from_utf8(&output.stdout).unwrap());
+    let silent = &found["10.9.0.7:9"];
+    assert_eq!(
+        (&silent["outcome"], &silent["misses"]),
+        (&json!("undecided"), &json!(0))
+    );
+    assert!(
+        silent["reason"].as_str().unwrap().contains("offline"),
+        "{silent}"
+    );
+    // This machine itself is no witness that others could be heard.
+    assert_eq!(found[&refusing.to_string()]["outcome"], "missed");
+    assert_eq!(table.by_name("state")["silent"], "unknown");
 }
 
 #[test]
