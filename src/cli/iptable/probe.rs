@@ -13,7 +13,6 @@ use super::table::Table;
 use crate::cli::args::ProbeArgs;
 use crate::cli::fail::Failure;
 use crate::cli::output::Output;
-use crate::cli::watch::daemon_stopped;
 use crate::config::Config;
 use screen::Screen;
 
@@ -42,7 +41,7 @@ impl Probing {
         };
         // A daemon that stops ends its streams.
         let hint = "what was shown is noted; probe again for the others";
-        line.ok_or_else(|| daemon_stopped().hint(hint))
+        line.ok_or_else(|| Failure::failed("stopped", "the daemon stopped").hint(hint))
     }
 }
 

@@ -221,3 +221,48 @@ fn why(one: &MachineProbed) -> String {
 
 /// What `--latency-only` leaves out needs no reason.
 const NOT_ASKED: &str = "not asked for";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn machine(address: &str, outcome: &str, latency_ms: Option<f64>) -> MachineProbed {
+        serde_json::from_value(json!({
+            "address": address, "name": "", "outcome": outcome, "reason": null, "method": "p2prc",
+            "latency_ms": latency_ms, "median_ms": null,
+            "download_mbps": null, "download_reason": "not offered (status 404)",
+            "upload_mbps": null, "upload_reason": NOT_ASKED,
+            "state": "unknown", "misses": 0, "source": "imported",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_nearest_is_first_and_who_did_not_answer_last() {
+        let mut machines = vec![
+            machine("a:1", "missed", None),
+            machine("b:1", "undecided", None),
+            machine("c:1", "answered", None),
+            machine("d:1", "answered", Some(70.0)),
+            machine("e:1", "answered", Some(9.5)),
+        ];
+        sort(&mut machines);
+        let order: String = machines.iter().map(|one| &one.address[..1]).collect();
+        assert_eq!(order, "edcba");
+    }
+
+    #[test]
+    fn what_was_asked_for_and_not_measured_has_its_reason() {
+        let text = why(&machine("a:1", "answered", None));
+        assert_eq!(text, "download: not offered (status 404)");
+        let mut shown = Screen::new(false).unwrap();
+        shown.start(4);
+        shown.take(machine("a:1", "missed", None));
+        let progress = shown.progress();
+        assert!(
+            progress.contains("██████░░░") && progress.contains(" 1/4 "),
+            "{progress}"
+        );
+    }
+}
