@@ -119,12 +119,13 @@ impl Node {
     /// that speak of themselves in it. Keeps the node's handle.
     pub fn mesh_side(&self) -> MeshSide {
         let (node, witness) = (self.clone(), self.witness());
+        let online = Arc::clone(&witness);
         let links = Arc::new(move |id, transfer| {
-            let (node, witness) = (node.clone(), Arc::clone(&witness));
+            let (node, witness) = (node.clone(), Arc::clone(&online));
             async move { node.probe_link(id, transfer, &witness).await }.boxed()
         });
         MeshSide {
-            witness: Some(self.witness()),
+            witness: Some(witness),
             links: Some(links),
         }
     }
