@@ -6,6 +6,7 @@ mod bench;
 mod download;
 mod ip_table;
 mod ledger;
+mod probe;
 mod roles;
 mod stream;
 
@@ -119,6 +120,7 @@ fn router(state: Admin, cookie: Cookie) -> Router {
         .route("/v1/iptable/rows", post(ip_table::add))
         .route("/v1/iptable/remove", post(ip_table::remove))
         .route("/v1/iptable/prune", post(ip_table::prune))
+        .route("/v1/iptable/probe", post(probe::run))
         .route("/v1/iptable/annotate", post(ip_table::annotate))
         .route("/v1/ping", post(ping))
         .route("/v1/bench", post(bench::bench))

@@ -8,6 +8,7 @@
 //! | `feed` | what is and what changes, for whoever watches; the streams of both servers |
 //! | [`admin`], [`socket`] | answer the commands, on a socket that only its owner reaches |
 //! | [`http`] | answers on loopback: health, `/api/v1`, LocalAI's `/api/p2p` |
+//! | [`probe`] | the IP table's probe as lines, with a daemon and without one |
 //! | [`client`] | asks a daemon through its admin socket |
 //! | [`cookie`] | proves to a daemon that the data directory could be read |
 
@@ -17,6 +18,7 @@ pub mod cookie;
 mod feed;
 pub mod http;
 mod input;
+pub mod probe;
 mod refusal;
 mod serve;
 pub mod shapes;
@@ -36,7 +38,7 @@ use crate::mesh::measure::Limits;
 use crate::mesh::name::Bucket;
 use crate::mesh::time::Now;
 use crate::mesh::view::View;
-pub use crate::service::ip_table::{ImportOptions, IpTable, TableError};
+pub use crate::service::ip_table::{ImportOptions, IpTable, MeshSide, TableError};
 use crate::service::spec::{ExposeSpec, IngressSpec};
 use shapes::{Bench, BenchProgress, NodeError, RoleInfo, Status, Usage};
 
@@ -89,6 +91,10 @@ pub trait Control: Send + Sync + 'static {
     fn http_token(&self) -> Option<Zeroizing<String>>;
     /// Machines that are reached by address.
     fn ip_table(&self) -> IpTable;
+    /// What the node adds to a probe of these machines: witnesses, and links to other nodes.
+    fn mesh_side(&self) -> MeshSide {
+        MeshSide::default()
+    }
     /// Whether new work is welcome: started, and not on the way out.
     fn is_ready(&self) -> bool {
         self.status().state == "running"

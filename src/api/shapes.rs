@@ -6,6 +6,7 @@ mod bench;
 mod ip_table;
 mod ledger;
 mod nodes;
+mod probe;
 mod update;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub use ledger::{
     ExportedEntry, Imported, LEDGER_FORMAT, LedgerDocument, LedgerItem, LedgerList, LedgerValue,
 };
 pub use nodes::{NodeShape, Nodes, PathShape, ProviderShape, ServiceShape, Services};
+pub use probe::{MachineProbed, ProbeDone, ProbeLine, ProbeOutcome, ProbeRequest, ProbeStart};
 pub use update::{State, Update};
 
 /// A role this node has taken.

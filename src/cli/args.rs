@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use warren::mesh::name::Bucket;
 
 use crate::config::{Bytes, Layer, Listen, LogFilter, LogFormat, SecretText, Span};
-pub(crate) use iptable::{ExportArgs, ImportArgs, IpTableCommand};
+pub(crate) use iptable::{ExportArgs, ImportArgs, IpTableCommand, ProbeArgs};
 use roles::said;
 pub(crate) use roles::{ExposeArgs, FederatedArgs, IngressArgs, JoinArgs, NodeArgs};
 

@@ -1,6 +1,7 @@
-//! `warren iptable ls|add|rm|prune|import|export|annotate`. Each works through the daemon of the
+//! `warren iptable ls|add|rm|probe|prune|import|export|annotate`. Each works through the daemon of the
 //! data directory, or on the directory itself where none runs: [`Table`] is the one or the other.
 
+mod probe;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -45,6 +46,7 @@ pub(crate) async fn run(
             add(address, name, replace, config, output).await
         }
         IpTableCommand::Rm { addresses } => rm(&addresses, config, output).await,
+        IpTableCommand::Probe(args) => probe::run(&args, config, output).await,
         IpTableCommand::Prune { all, dry_run } => prune(all, dry_run, config, output).await,
         IpTableCommand::Import(args) => import(&args, config, output).await,
         IpTableCommand::Export(args) => export(&args, config, output).await,

@@ -40,7 +40,6 @@ mod nodes;
 mod online;
 #[cfg(feature = "p2p")]
 mod ping;
-#[cfg(feature = "p2p")]
 mod redraw;
 #[cfg(feature = "p2p")]
 mod role;

@@ -38,6 +38,11 @@ pub struct HostPort {
 }
 
 impl HostPort {
+    /// Of a host in the form that [`HostPort::host`] has.
+    pub(crate) fn new(host: String, port: u16) -> Self {
+        Self { host, port }
+    }
+
     /// Host name or IP address, IPv6 without brackets.
     pub fn host(&self) -> &str {
         &self.host

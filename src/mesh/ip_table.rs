@@ -6,10 +6,12 @@
 //! of the row in `schema/tables.md`.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::id::NodeId;
+use super::measure::{Measurement, Throughput};
 
 mod host;
 mod order;
@@ -321,6 +323,22 @@ pub struct Measured {
     pub download: Option<Speed>,
     /// To there.
     pub upload: Option<Speed>,
+}
+
+impl Measured {
+    /// Of what was found at `at_ms`, milliseconds since the Unix epoch.
+    pub fn of(found: &Measurement, method: Method, at_ms: u64) -> Self {
+        let latency = |time: Duration| Latency::from_ns(u64::try_from(time.as_nanos()).ok()?);
+        let speed = |throughput: Throughput| Speed::from_mbps(throughput.mbps());
+        Self {
+            at_ms,
+            method,
+            least: found.round_trip.and_then(|trip| latency(trip.min)),
+            median: found.round_trip.and_then(|trip| latency(trip.median)),
+            download: found.download.and_then(speed),
+            upload: found.upload.and_then(speed),
+        }
+    }
 }
 
 /// Tries to reach a machine that failed, one after the other.

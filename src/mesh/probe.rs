@@ -101,6 +101,9 @@ pub enum Undecided {
     /// The caller's policy forbids its address.
     #[error("its address is not to be probed")]
     Forbidden,
+    /// It is a node of the mesh, and no daemon runs that could ask it.
+    #[error("a node of the mesh is measured over its link, by a running daemon")]
+    NoLink,
 }
 
 /// Why something was not measured at a server that answered.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::tunnels::Outgoing;
@@ -10,10 +11,11 @@ use super::{Node, NodeError};
 use crate::api::shapes::{Bench, BenchPhase, BenchProgress};
 use crate::clock;
 use crate::mesh::id::NodeId;
-use crate::mesh::measure::{Limits, Loss, Measurement, RoundTrip};
-use crate::mesh::probe::Reach;
+use crate::mesh::measure::{Limits, Loss, Measurement, RoundTrip, Throughput};
+use crate::mesh::probe::{Found, Miss, Reach, Unmeasured, Verdict, judge};
 use crate::net::link::Link;
 use crate::service::end::QuicEnd;
+use crate::service::ip_table::MeshSide;
 use crate::service::measure::{self, MeasureError};
 use crate::service::probe::{Witness, own_addresses};
 use crate::service::tunnels::Tunnels;
@@ -113,6 +115,51 @@ impl Node {
         })
     }
 
+    /// What this node adds to a probe of the IP table: [`Node::witness`], and a way to the nodes
+    /// that speak of themselves in it. Keeps the node's handle.
+    pub fn mesh_side(&self) -> MeshSide {
+        let (node, witness) = (self.clone(), self.witness());
+        let online = Arc::clone(&witness);
+        let links = Arc::new(move |id, transfer| {
+            let (node, witness) = (node.clone(), Arc::clone(&online));
+            async move { node.probe_link(id, transfer, &witness).await }.boxed()
+        });
+        MeshSide {
+            witness: Some(witness),
+            links: Some(links),
+        }
+    }
+
+    /// Measures the way to a node as [`Node::bench`] does. A node that does not answer is missed
+    /// only while another one does, from outside this machine.
+    async fn probe_link(&self, id: NodeId, transfer: Option<Limits>, online: &Witness) -> Verdict {
+        let trips = async {
+            // The first opens the link, and is not counted.
+            self.ping(id).await?;
+            self.round_trips(id, |_| {}).await
+        };
+        let Ok(trips) = trips.await else {
+            return judge(Miss::Silent, Reach::Near, online(Reach::Near));
+        };
+        let mut found = Found {
+            round_trip: RoundTrip::of(&trips),
+            download: Err(Unmeasured::NotAsked),
+            upload: Err(Unmeasured::NotAsked),
+        };
+        if let Some(limits) = transfer {
+            let clock = &self.inner.clock;
+            found.download = match self.open(id).await {
+                Ok(end) => counted(measure::download(end, limits, clock, &mut |_| {}).await),
+                Err(error) => Err(Unmeasured::Broken(error.message)),
+            };
+            found.upload = match self.open(id).await {
+                Ok(end) => counted(measure::upload(end, limits, clock, &mut |_| {}).await),
+                Err(error) => Err(Unmeasured::Broken(error.message)),
+            };
+        }
+        Verdict::Answered(found)
+    }
+
     async fn round_trips(
         &self,
         node: NodeId,
@@ -152,6 +199,12 @@ impl Node {
         let packets = link.packets();
         Some((link, packets))
     }
+}
+
+/// A transfer, or why there is none.
+fn counted(moved: Result<Option<Throughput>, MeasureError>) -> Result<Throughput, Unmeasured> {
+    let moved = moved.map_err(|error| Unmeasured::Broken(error.to_string()))?;
+    moved.ok_or(Unmeasured::TooLittle)
 }
 
 /// A link, and packets sent and lost on it so far.

@@ -18,7 +18,7 @@ use crate::mesh::measure::Limits;
 use crate::mesh::name::Bucket;
 use crate::mesh::time::Now;
 use crate::mesh::view::View;
-use crate::service::ip_table::IpTable;
+use crate::service::ip_table::{IpTable, MeshSide};
 use crate::service::spec::{ExposeSpec, IngressSpec};
 
 impl Control for Node {
@@ -68,6 +68,10 @@ impl Control for Node {
 
     fn ip_table(&self) -> IpTable {
         Node::ip_table(self)
+    }
+
+    fn mesh_side(&self) -> MeshSide {
+        Node::mesh_side(self)
     }
 
     fn expose(&self, spec: ExposeSpec, keep: bool) -> BoxFuture<'_, Result<RoleInfo, NodeError>> {

@@ -2,6 +2,8 @@
 //! and in a command without one. What a change does is decided in [`crate::mesh::ip_table`]; here
 //! it is read, stored and only then taken over, one change at a time.
 
+mod probe;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +19,7 @@ use crate::mesh::ip_table::{
 };
 use crate::mesh::name::Name;
 use crate::store::{Change, DATABASE_FILE, Loaded, Store, StoreError, files};
+pub use probe::{Links, MeshSide, ProbeOptions, Probed, TableProbe};
 
 /// The IP table of one data directory. Clones are handles to the same table.
 ///
@@ -63,6 +66,9 @@ pub enum TableError {
     /// There is no such row.
     #[error("the table has no machine at {0}")]
     NotFound(Place),
+    /// It is this node itself, which cannot be probed from here.
+    #[error("{0} is this node itself")]
+    OwnRow(Place),
     /// This node has no row of its own, and its address is not known.
     #[error("this node has no row in its table, and where it is reached is not known")]
     NoOwnRow,
@@ -84,7 +90,7 @@ impl TableError {
     /// Stable word for programs: `usage`, `refused`, `not_found`, `in_use` or `store`.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Document(_) | Self::LongText { .. } => "usage",
+            Self::Document(_) | Self::LongText { .. } | Self::OwnRow(_) => "usage",
             Self::Refused(_) | Self::Closed => "refused",
             Self::NotFound(_) | Self::NoOwnRow => "not_found",
             Self::Store(StoreError::Refused { .. }) => "usage",

@@ -34,8 +34,8 @@ pub use online::own_addresses;
 /// Says whether somebody at least this far away was heard within the last seconds, by other
 /// means than this probe.
 pub type Witness = Arc<dyn Fn(Reach) -> bool + Send + Sync>;
-/// Says whether an address may be connected to. It is asked after names are resolved.
-pub type Policy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+/// Says whether a server may be connected to at an address. It is asked after names are resolved.
+pub type Policy = Arc<dyn Fn(&HostPort, IpAddr) -> bool + Send + Sync>;
 
 /// How servers are probed.
 #[derive(Clone)]
@@ -200,6 +200,11 @@ impl<K> Probing<K> {
                 return Some(Outcome { key, verdict });
             }
         }
+    }
+
+    /// One server more, before those that wait. The deadline stays.
+    pub fn add(&mut self, key: K, target: HostPort) {
+        self.waiting.push_front((key, target));
     }
 
     /// How many servers were not reported yet.

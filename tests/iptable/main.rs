@@ -5,6 +5,7 @@
 #![allow(
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::unwrap_used,
     dead_code,
     missing_docs
@@ -15,7 +16,10 @@ mod documents;
 #[cfg(feature = "p2p")]
 mod mesh;
 mod offline;
+mod probe;
 mod schema;
+#[path = "../probe/server.rs"]
+mod server;
 #[path = "../ops/world.rs"]
 mod world;
 

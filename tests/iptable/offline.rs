@@ -8,7 +8,7 @@ use serde_json::json;
 use warren::IpTable;
 use warren::mesh::ip_table::{Latency, Measured, Method, Probe, Round};
 
-use crate::world::{World, finish, listing};
+use crate::world::{World, eventually, finish, listing};
 use crate::{Table, document};
 
 #[test]
@@ -217,7 +217,15 @@ fn case_44_nothing_touches_the_keys_of_ssh() {
 
 /// One round of measurements over the library, as a daemon or a command takes it.
 async fn measure(world: &World, results: &[(&str, Probe)]) {
-    let table = IpTable::open(&world.path("data"), 1).unwrap();
+    let mut table = None;
+    // Whoever starts a command beside this test has our lock for a moment, until it runs.
+    eventually("the table is free", || {
+        let opened = IpTable::open(&world.path("data"), 1);
+        let held = opened.as_ref().is_err_and(|error| error.code() == "in_use");
+        table = (!held).then(|| opened.unwrap());
+        table.is_some()
+    });
+    let table = table.unwrap();
     let results = results
         .iter()
         .map(|(at, probe)| (at.parse().unwrap(), *probe));

@@ -1,20 +1,35 @@
-//! What `--json` prints keeps to `schema/iptable.schema.json`, and has nothing beyond.
+//! What `--json` prints keeps to `schema/iptable.schema.json` and `schema/probe.schema.json`, and has nothing beyond.
 
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use jsonschema::Validator;
 use serde_json::{Value, json};
 
-static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/iptable.schema.json");
+static SCHEMA: LazyLock<Validator> = LazyLock::new(|| load("iptable.schema.json"));
+static PROBE: LazyLock<Validator> = LazyLock::new(|| load("probe.schema.json"));
+
+fn load(name: &str) -> Validator {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("schema")
+        .join(name);
     let mut schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     close(&mut schema);
     jsonschema::validator_for(&schema).unwrap()
-});
+}
 
 pub(crate) fn assert_iptable(document: &Value) {
-    let errors: Vec<_> = SCHEMA.iter_errors(document).collect();
+    assert_valid(&SCHEMA, document);
+}
+
+/// A line of `iptable probe --json`.
+pub(crate) fn assert_probe(line: &Value) {
+    assert_valid(&PROBE, line);
+}
+
+fn assert_valid(schema: &Validator, document: &Value) {
+    let errors: Vec<_> = schema.iter_errors(document).collect();
     assert!(errors.is_empty(), "{errors:#?}\n{document:#}");
 }
 

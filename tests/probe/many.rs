@@ -154,7 +154,7 @@ async fn the_deadline_ends_it_and_the_rest_is_undecided() {
 async fn a_policy_is_asked_after_the_name_is_resolved() {
     let (good, asked) = p2prc(0, Upload::Get).await;
     let settings = Settings {
-        policy: Some(Arc::new(|ip| !ip.is_loopback())),
+        policy: Some(Arc::new(|_, ip| !ip.is_loopback())),
         ..calm()
     };
     let target = format!("localhost:{}", good.port()).parse().unwrap();

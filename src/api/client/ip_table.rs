@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use http::Method;
 
-use super::stream::Download;
+use super::stream::{Download, Lines};
 use super::transport::{self, Patience, Request};
 use super::{Client, ClientError};
+#[cfg(doc)]
+use crate::api::shapes::ProbeLine;
 use crate::api::shapes::{
-    AddMachine, Annotate, MachineAdded, Machines, PruneRequest, Pruned, RemoveMachines,
-    TableImported,
+    AddMachine, Annotate, MachineAdded, Machines, ProbeRequest, PruneRequest, Pruned,
+    RemoveMachines, TableImported,
 };
 use crate::formats::iptable::Profile;
 use crate::mesh::ip_table::Sort;
@@ -102,6 +104,16 @@ impl Client {
     pub async fn ip_table_prune(&self, asked: PruneRequest) -> Result<Pruned, ClientError> {
         let request = Request::new(Method::POST, "/v1/iptable/prune").json(&asked)?;
         self.call(request.patience(Patience::Slow)).await
+    }
+
+    /// Asks machines whether they answer, and how fast: lines that are a [`ProbeLine`]. Dropping
+    /// them ends the probe.
+    ///
+    /// # Errors
+    /// `usage`, `not_found`; see [`Client::status`].
+    pub async fn ip_table_probe(&self, request: &ProbeRequest) -> Result<Lines, ClientError> {
+        let request = Request::new(Method::POST, "/v1/iptable/probe").json(request)?;
+        self.stream(request.patience(Patience::Slow)).await
     }
 
     /// Says something of the daemon's node, for all to see.

@@ -65,22 +65,13 @@ impl From<&Row> for Machine {
             upload_mbps: row.upload_mbps(),
             state: row.state(),
             misses: row.misses.count,
-            source: match row.source {
-                Source::Learnt(_) => "learnt".to_owned(),
-                other => other.to_string(),
-            },
+            source: source_word(row.source),
             learnt_from: match row.source {
                 Source::Learnt(node) => Some(node.to_string()),
                 _ => None,
             },
             measured_at: own.and_then(|own| Timestamp::known(own.at_ms)),
-            method: own.map(|own| {
-                let word = match own.method {
-                    Method::Link => "link",
-                    Method::P2prc => "p2prc",
-                };
-                word.to_owned()
-            }),
+            method: own.map(|own| method_word(own.method).to_owned()),
             measured: OwnFigures {
                 latency: own.is_some_and(|own| own.least.is_some()),
                 download: own.is_some_and(|own| own.download.is_some()),
@@ -89,6 +80,20 @@ impl From<&Row> for Machine {
             nat: row.flags.nat,
             custom_information: row.carried.custom_information.clone(),
         }
+    }
+}
+
+pub(super) fn source_word(source: Source) -> String {
+    match source {
+        Source::Learnt(_) => "learnt".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn method_word(method: Method) -> &'static str {
+    match method {
+        Method::Link => "link",
+        Method::P2prc => "p2prc",
     }
 }
 
@@ -123,10 +128,15 @@ pub fn write_machines<R: Borrow<Row>>(
         if nth > 0 {
             out.write_all(b",\n")?;
         }
-        let mut json = Serializer::with_formatter(&mut *out, Plain);
-        Machine::from(row.borrow()).serialize(&mut json)?;
+        control_free(out, &Machine::from(row.borrow()))?;
     }
     out.write_all(b"]}\n")
+}
+
+/// Writes JSON without control characters.
+pub(super) fn control_free(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    let mut json = Serializer::with_formatter(&mut *out, Plain);
+    Ok(value.serialize(&mut json)?)
 }
 
 /// JSON without control characters: it may go to a terminal, and its texts are of others.

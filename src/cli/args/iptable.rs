@@ -7,6 +7,8 @@ use warren::formats::iptable::Profile;
 use warren::mesh::ip_table::{Place, Sort};
 use warren::mesh::name::Name;
 
+use crate::config::Span;
+
 /// `iptable`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum IpTableCommand {
@@ -53,6 +55,22 @@ Without a port it is 8088, P2PRC's. --replace is P2PRC's --AddRootNode.")]
         #[arg(required = true, value_name = "ADDRESS")]
         addresses: Vec<Place>,
     },
+    /// Ask machines whether they answer, and measure the way to them
+    #[command(after_help = "Examples:
+  warren iptable probe
+  warren iptable probe 192.0.2.7 host.example:9000
+  warren iptable probe --deadline 2m --latency-only
+  warren iptable probe --json | jq -c 'select(.machine.outcome == \"missed\").machine.address'
+
+P2PRC's servers are asked over HTTP: /server_info for the round trip, /50 and /upload for the
+speeds. A row in which a node of the mesh speaks of itself is measured over its link, by a running
+daemon. One miss makes a machine suspect, three in a row unreachable; while this machine itself
+seems offline, none is counted. Of machines that only other nodes told of, addresses that are not
+of the internet are left out unless you name them.
+
+With --json each machine is a line, printed when it is noted. Ends with 1 if nothing could be
+found out about any machine; one that does not answer is a result.")]
+    Probe(ProbeArgs),
     /// Remove machines that do not answer, of those that other nodes told of
     #[command(after_help = "Examples:
   warren iptable prune --dry-run
@@ -98,6 +116,23 @@ its documents. The same table always gives the same bytes.")]
         #[arg(long, id = "own_address", value_name = "HOST:PORT")]
         address: Option<Place>,
     },
+}
+
+/// `iptable probe`.
+#[derive(Args, Debug)]
+pub(crate) struct ProbeArgs {
+    /// HOST, HOST:PORT or [IPV6]:PORT; default every machine but this node
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) addresses: Vec<Place>,
+    /// Report everything by then: 500ms, 30s, 5m
+    #[arg(long, value_name = "TIME", default_value = "14s")]
+    pub(crate) deadline: Span,
+    /// Ask so many machines at once, 1 to 1000
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    pub(crate) at_once: usize,
+    /// Measure round trips only
+    #[arg(long)]
+    pub(crate) latency_only: bool,
 }
 
 /// `iptable import`.

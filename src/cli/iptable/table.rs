@@ -5,16 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use warren::api::client::Download;
+use warren::api::probe::probe;
 use warren::api::shapes::{
-    Machine, MachineAdded, NodeError, PruneRequest, Pruned, TableImported, write_machines,
+    Machine, MachineAdded, NodeError, ProbeRequest, PruneRequest, Pruned, TableImported,
+    write_machines,
 };
-use warren::api::{ImportOptions, TableError};
+use warren::api::{ImportOptions, MeshSide, TableError};
 use warren::clock::{self, Clock};
 use warren::formats::iptable::{self, Profile};
 use warren::mesh::ip_table::{Place, Row, Sort};
 use warren::mesh::name::Name;
 use warren::{Client, ClientError, IpTable};
 
+use super::probe::Probing;
 use crate::cli::fail::Failure;
 use crate::config::Config;
 
@@ -172,6 +175,18 @@ impl Table {
                     removed: gone.iter().map(|row| Machine::from(&**row)).collect(),
                 })
             }
+            Self::None => Err(nothing()),
+        }
+    }
+
+    pub(super) async fn probe(&self, request: &ProbeRequest) -> Result<Probing, Failure> {
+        match self {
+            Self::Daemon(client) => Ok(Probing::Daemon(client.ip_table_probe(request).await?)),
+            Self::Here(table) => {
+                let lines = probe(table, MeshSide::default(), request)?;
+                Ok(Probing::Here(lines))
+            }
+            Self::None if request.addresses.is_empty() => Ok(Probing::nothing()),
             Self::None => Err(nothing()),
         }
     }

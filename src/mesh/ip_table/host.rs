@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use crate::mesh::addr::is_host;
+use crate::mesh::addr::{HostPort, is_host};
 
 /// Longest zone of an IPv6 address, in bytes: Linux's `IFNAMSIZ` without its end.
 const MAX_ZONE_BYTES: usize = 15;
@@ -144,6 +144,13 @@ impl Place {
     /// The socket address, unless the host has to be resolved first.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         Some(SocketAddr::new(self.host.ip()?, self.port.get()))
+    }
+}
+
+impl From<&Place> for HostPort {
+    /// With the zone, which the system's resolver takes.
+    fn from(place: &Place) -> Self {
+        Self::new(place.host.to_string(), place.port.get())
     }
 }
 

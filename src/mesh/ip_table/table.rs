@@ -166,6 +166,14 @@ impl Table {
         }
     }
 
+    /// The node that speaks of itself in a row that others told: it can be asked over the mesh.
+    pub fn speaker(&self, row: &Row) -> Option<NodeId> {
+        let author = author(row)?;
+        let told = self.told_of(row).filter(|told| told.own);
+        told.filter(|told| self::author(&told.row) == Some(author))?;
+        Some(author)
+    }
+
     /// This node's own row.
     pub fn own(&self) -> Option<&Arc<Row>> {
         self.kept.values().find(|row| row.source == Source::Own)

@@ -324,7 +324,7 @@ async fn connect(
         return Err(Miss::Unresolved.into());
     }
     if let Some(policy) = &settings.policy {
-        found.retain(|addr| policy(addr.ip().to_canonical()));
+        found.retain(|addr| policy(target, addr.ip().to_canonical()));
     }
     let mut last = Trouble::Undecided(Undecided::Forbidden);
     for addr in found.into_iter().take(MAX_ADDRESSES) {
