@@ -8,6 +8,7 @@
 //! | `feed` | what is and what changes, for whoever watches; the streams of both servers |
 //! | [`admin`], [`socket`] | answer the commands, on a socket that only its owner reaches |
 //! | [`http`] | answers on loopback: health, `/api/v1`, LocalAI's `/api/p2p` |
+//! | [`p2prc`] | P2PRC's routes, for strangers; off unless asked for |
 //! | [`client`] | asks a daemon through its admin socket |
 //! | [`cookie`] | proves to a daemon that the data directory could be read |
 
@@ -17,6 +18,7 @@ pub mod cookie;
 mod feed;
 pub mod http;
 mod input;
+pub mod p2prc;
 mod refusal;
 mod serve;
 pub mod shapes;
