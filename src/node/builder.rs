@@ -171,7 +171,8 @@ impl NodeBuilder {
             .take()
             .ok_or_else(|| NodeError::new("usage", "a node needs a data directory"))?;
         let clock = self.clock.take().unwrap_or_default();
-        Start::on(self, dir, clock).await
+        // Large, and every caller would hold it.
+        Box::pin(Start::on(self, dir, clock)).await
     }
 }
 
