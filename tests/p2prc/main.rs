@@ -13,6 +13,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod limits;
+mod probed;
 mod routes;
 mod star;
 
