@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 pub(crate) use layer::Layer;
 pub(crate) use values::{
     Bytes, Expose, FailoverArg, Http, Ingress, Listen, ListenFor, LogFilter, LogFormat, ModeArg,
@@ -47,6 +49,12 @@ pub(crate) enum ConfigError {
     /// The token file cannot be used.
     #[error("token {}: {reason}", place(path))]
     TokenFile { path: PathBuf, reason: String },
+    /// The file with the key for P2PRC's routes cannot be used.
+    #[error("key {}: {reason}", place(path))]
+    KeyFile { path: PathBuf, reason: String },
+    /// A key without routes that ask for it: whoever sets one believes that something is guarded.
+    #[error("--p2prc-http-key-file is given, but not --p2prc-http")]
+    KeyAlone,
 }
 
 impl ConfigError {
@@ -60,6 +68,10 @@ impl ConfigError {
                 "it holds one line, the token, and this user can read it; \
                  `warren token show` prints it on a machine of the network",
             ),
+            Self::KeyFile { .. } => {
+                Some("it holds one line, the key; `openssl rand -hex 32` makes one")
+            }
+            Self::KeyAlone => Some("say with --p2prc-http where P2PRC's routes are answered"),
             Self::Conflict { .. } => None,
         }
     }
@@ -158,6 +170,26 @@ impl Config {
         }
     }
 
+    /// The key that requests to P2PRC's routes must carry, if they must.
+    ///
+    /// # Errors
+    /// The file is unreadable or empty, or there are no such routes.
+    pub(crate) fn p2prc_key_text(&self) -> Result<Option<SecretText>, ConfigError> {
+        let Some(path) = &self.set.p2prc_http_key_file else {
+            return Ok(None);
+        };
+        if self.set.p2prc_http.is_none_or(|http| http.0.is_none()) {
+            return Err(ConfigError::KeyAlone);
+        }
+        let wrong = |reason: String| ConfigError::KeyFile {
+            path: path.clone(),
+            reason,
+        };
+        let text = read_secret(path).map_err(wrong)?;
+        let key = text.parse().map(Some);
+        key.map_err(|_| wrong("it is empty".to_owned()))
+    }
+
     /// Where everything is kept. Commands that keep nothing do without.
     ///
     /// # Errors
@@ -177,26 +209,31 @@ impl Config {
 /// # Errors
 /// Unreadable, longer than a token can be, or empty.
 pub(crate) fn read_token_file(path: &Path) -> Result<SecretText, ConfigError> {
-    use std::io::Read;
     let wrong = |reason: String| ConfigError::TokenFile {
         path: path.to_owned(),
         reason,
     };
+    let text = read_secret(path).map_err(wrong)?;
+    text.parse().map_err(wrong)
+}
+
+fn read_secret(path: &Path) -> Result<Zeroizing<String>, String> {
+    use std::io::Read;
     let source: Box<dyn Read> = match path.to_str() {
         Some("-") => Box::new(std::io::stdin()),
-        _ => Box::new(std::fs::File::open(path).map_err(|e| wrong(e.to_string()))?),
+        _ => Box::new(std::fs::File::open(path).map_err(|e| e.to_string())?),
     };
-    let mut text = zeroize::Zeroizing::new(String::new());
+    let mut text = Zeroizing::new(String::new());
     source
         .take(MAX_TOKEN_FILE_BYTES + 1)
         .read_to_string(&mut text)
-        .map_err(|e| wrong(e.to_string()))?;
-    if text.len() as u64 > MAX_TOKEN_FILE_BYTES {
-        return Err(wrong(format!(
+        .map_err(|e| e.to_string())?;
+    match text.len() as u64 > MAX_TOKEN_FILE_BYTES {
+        true => Err(format!(
             "longer than {MAX_TOKEN_FILE_BYTES} bytes: this is no token"
-        )));
+        )),
+        false => Ok(text),
     }
-    text.parse().map_err(wrong)
 }
 
 /// The known name closest to `given`, if it is close enough to be a slip of the pen.

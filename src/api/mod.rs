@@ -9,6 +9,7 @@
 //! | [`admin`], [`socket`] | answer the commands, on a socket that only its owner reaches |
 //! | [`http`] | answers on loopback: health, `/api/v1`, LocalAI's `/api/p2p` |
 //! | [`probe`] | the IP table's probe as lines, with a daemon and without one |
+//! | [`p2prc`] | P2PRC's routes, for strangers; off unless asked for |
 //! | [`client`] | asks a daemon through its admin socket |
 //! | [`cookie`] | proves to a daemon that the data directory could be read |
 
@@ -18,6 +19,7 @@ pub mod cookie;
 mod feed;
 pub mod http;
 mod input;
+pub mod p2prc;
 pub mod probe;
 mod refusal;
 mod serve;

@@ -100,6 +100,9 @@ pub struct Status {
     pub udp: Vec<SocketAddr>,
     /// Dashboard and API, if on.
     pub http: Option<SocketAddr>,
+    /// P2PRC's routes, if on.
+    #[serde(default)]
+    pub p2prc_http: Option<SocketAddr>,
     /// Nodes that answer, this one included.
     pub nodes_online: usize,
     /// Nodes known.

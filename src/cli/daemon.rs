@@ -14,7 +14,8 @@ use warren::api::shapes::RoleSpec;
 use warren::mesh::keys::NetworkKeys;
 use warren::mesh::token::{Token, TokenKind, TokenText};
 use warren::node::{
-    ExposeSpec, IngressSpec, Node, NodeBuilder, NodeError, Protocol, RoleInfo, RoleKind, Status,
+    ExposeSpec, IngressSpec, Node, NodeBuilder, NodeError, P2prcKey, Protocol, RoleInfo, RoleKind,
+    Status,
 };
 
 use super::TOKEN_FILE;
@@ -50,6 +51,7 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     }
     let (crypto, discovery) = intervals(config)?;
     let builder = builder(config, token)
+        .p2prc_key(p2prc_key(config)?)
         .data_dir(dir)
         .found(plan.found)
         .intervals(crypto, discovery);
@@ -79,6 +81,18 @@ fn token(config: &Config) -> Result<Option<TokenText>, Failure> {
     Ok(Some(TokenText::parse(text.expose())?))
 }
 
+/// What requests to P2PRC's routes must carry.
+fn p2prc_key(config: &Config) -> Result<Option<P2prcKey>, Failure> {
+    let Some(text) = config.p2prc_key_text()? else {
+        return Ok(None);
+    };
+    let key = P2prcKey::new(text.expose());
+    let key = key.map_err(|error| NodeError::new("usage", error.to_string()));
+    Ok(Some(key.map_err(|error| {
+        error.with_hint("`openssl rand -hex 32` makes one")
+    })?))
+}
+
 fn no_token(dir: &Path) -> Failure {
     let message = format!(
         "no token: none was given, and none is stored in {}",
@@ -102,6 +116,9 @@ fn builder(config: &Config, token: Option<TokenText>) -> NodeBuilder {
         Some(http) => builder.http(http.0),
         None => builder.default_http(),
     };
+    if let Some(http) = &set.p2prc_http {
+        builder = builder.p2prc_http(http.0);
+    }
     if let Some(token) = token {
         builder = builder.token(token);
     }
@@ -155,6 +172,7 @@ struct Ready {
     node_id: String,
     udp: Vec<String>,
     http: Option<String>,
+    p2prc_http: Option<String>,
     ingress: Vec<ReadyIngress>,
     explorer: Option<String>,
 }
@@ -185,6 +203,7 @@ pub(crate) fn print_ready(
         node_id: status.id.to_string(),
         udp: status.udp.iter().map(ToString::to_string).collect(),
         http: status.http.map(|at| at.to_string()),
+        p2prc_http: status.p2prc_http.map(|at| at.to_string()),
         ingress: roles.iter().filter_map(listening).collect(),
         explorer: None,
     })
@@ -225,6 +244,9 @@ fn print_welcome(
     }
     if let Some(at) = status.http {
         output.line(format!("http     http://{at}"))?;
+    }
+    if let Some(at) = status.p2prc_http {
+        output.line(format!("p2prc    http://{at}"))?;
     }
     for role in &status.roles {
         output.line(format!("role     {}", role_line(role)))?;

@@ -60,6 +60,9 @@ fn print_node(status: &Status, output: Output) -> Result<(), Failure> {
     if let Some(at) = status.http {
         output.line(format!("http     http://{at}"))?;
     }
+    if let Some(at) = status.p2prc_http {
+        output.line(format!("p2prc    http://{at}"))?;
+    }
     for role in &status.roles {
         output.line(format!("role {:<3} {}", role.id, role_line(role)))?;
     }

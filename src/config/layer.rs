@@ -123,6 +123,10 @@ layer! {
     http "http": Http,
     /// Whether `/api/p2p/token` answers.
     http_token "http-token": bool,
+    /// P2PRC's routes.
+    p2prc_http "p2prc-http": Http,
+    /// File with the key for them.
+    p2prc_http_key_file "p2prc-http-key-file": PathBuf,
     /// Switches LAN discovery off.
     no_mdns "no-mdns": bool,
     /// Print the ready line on stdout, and nothing else.

@@ -3,5 +3,7 @@
 pub mod iptable;
 pub mod localai;
 pub mod localai_p2p;
+pub mod multipart;
 pub mod p2prc_config;
+pub mod p2prc_http;
 pub mod timestamp;

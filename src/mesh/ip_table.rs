@@ -15,12 +15,17 @@ use super::measure::{Measurement, Throughput};
 
 mod host;
 mod order;
+mod scope;
 pub mod shared;
 mod table;
 
 pub use host::{Host, HostError, Place, parse_port};
 pub use order::{Sort, SortError};
-pub use table::{Edits, Merged, Probe, Recorded, Refused, Round, Table, Told};
+pub use scope::Scope;
+pub use table::{
+    Edits, MAX_POSTED, MAX_POSTED_BYTES, MAX_TOLD_ROWS, Merged, Posted, Probe, Recorded, Refused,
+    Round, Stranger, Table, Told,
+};
 
 /// Most rows of a table.
 pub const MAX_ROWS: usize = 200_000;
@@ -193,13 +198,15 @@ pub enum Source {
     Learnt(NodeId),
     /// This node.
     Own,
+    /// Sent over P2PRC's HTTP by somebody who has proven nothing. No other node is told of it.
+    Posted,
 }
 
 impl Source {
     /// Whether the row may go when nobody answers there. What a user gave stays: an outage of
     /// this node's own network must not cost it the way back.
     pub fn may_expire(self) -> bool {
-        matches!(self, Self::Learnt(_))
+        matches!(self, Self::Learnt(_) | Self::Posted)
     }
 }
 
@@ -210,6 +217,7 @@ impl fmt::Display for Source {
             Self::Imported => f.write_str("imported"),
             Self::Learnt(node) => write!(f, "learnt from {}", node.short()),
             Self::Own => f.write_str("self"),
+            Self::Posted => f.write_str("posted"),
         }
     }
 }
@@ -478,7 +486,7 @@ mod tests {
     #[test]
     fn only_what_others_told_may_expire() {
         let told = Source::Learnt(crate::mesh::id::Identity::from_seed(&[1; 32]).id());
-        assert!(told.may_expire());
+        assert!(told.may_expire() && Source::Posted.may_expire());
         for kept in [Source::Configured, Source::Imported, Source::Own] {
             assert!(!kept.may_expire());
         }

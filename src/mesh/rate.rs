@@ -39,6 +39,17 @@ impl Rate {
         self.tokens >= cost
     }
 
+    /// How many whole tokens are there.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float cast saturates"
+    )]
+    pub fn whole(&mut self, now: Duration) -> usize {
+        self.has(now, 0.0);
+        self.tokens as usize
+    }
+
     /// Whether the bucket would be full at `now`: its owner can be forgotten.
     pub fn is_full(&self, now: Duration) -> bool {
         let passed = now.saturating_sub(self.at).as_secs_f64();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::start::Start;
 use super::{Node, NodeError};
+use crate::api::p2prc::Key;
 use crate::clock::Clock;
 use crate::mesh::addr::{HostPort, PeerAddr};
 use crate::mesh::brain::Timing;
@@ -42,6 +43,8 @@ pub struct NodeBuilder {
     pub(super) network_id: Option<Name>,
     pub(super) http: Http,
     pub(super) http_token: bool,
+    pub(super) p2prc_http: Option<SocketAddr>,
+    pub(super) p2prc_key: Option<Key>,
     pub(super) admin_socket: bool,
     pub(super) clock: Option<Clock>,
     pub(super) drain_timeout: Option<Duration>,
@@ -122,6 +125,18 @@ impl NodeBuilder {
         self
     }
 
+    /// Where P2PRC's routes are answered, to anybody who reaches that address. Default: nowhere.
+    pub fn p2prc_http(mut self, addr: Option<SocketAddr>) -> Self {
+        self.p2prc_http = addr;
+        self
+    }
+
+    /// The key that requests to P2PRC's routes must carry. Default: none.
+    pub fn p2prc_key(mut self, key: Option<Key>) -> Self {
+        self.p2prc_key = key;
+        self
+    }
+
     /// Whether the admin socket is opened, so that commands can attach. Default no.
     pub fn admin_socket(mut self, yes: bool) -> Self {
         self.admin_socket = yes;
@@ -156,7 +171,8 @@ impl NodeBuilder {
             .take()
             .ok_or_else(|| NodeError::new("usage", "a node needs a data directory"))?;
         let clock = self.clock.take().unwrap_or_default();
-        Start::on(self, dir, clock).await
+        // Large, and every caller would hold it.
+        Box::pin(Start::on(self, dir, clock)).await
     }
 }
 

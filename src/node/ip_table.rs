@@ -2,6 +2,7 @@
 //! tell is read from there.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,9 +113,24 @@ impl Node {
         Ok(())
     }
 
+    /// Where P2PRC's clients reach this node, if they do; else where members do.
+    fn reached_at(&self) -> Vec<SocketAddr> {
+        let advertise = &self.inner.advertise;
+        match self.inner.p2prc_http {
+            None => advertise.clone(),
+            Some(at) if !at.ip().is_unspecified() => vec![at],
+            Some(at) => {
+                // `0.0.0.0` is not reached over IPv6; `::` is over both.
+                let served = advertise.iter().filter(|a| at.is_ipv6() || a.is_ipv4());
+                served.map(|a| SocketAddr::new(a.ip(), at.port())).collect()
+            }
+        }
+    }
+
     /// This node as a row: where it is reached first, and a second address of the other kind.
     fn own_row(&self) -> Option<Row> {
-        let mut addrs = self.inner.advertise.iter();
+        let reached = self.reached_at();
+        let mut addrs = reached.iter();
         let first = addrs.next()?;
         let port = std::num::NonZeroU16::new(first.port())?;
         let mut row = Row::new(Place::new(Host::from(first.ip()), port), Source::Own);

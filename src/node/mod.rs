@@ -19,6 +19,7 @@
 mod bench;
 mod builder;
 mod control;
+mod guests;
 mod ip_table;
 mod ledger;
 mod network;
@@ -54,6 +55,7 @@ use crate::service::expose::Exposes;
 use crate::service::ip_table::IpTable;
 use crate::store::Store;
 
+pub use crate::api::p2prc::{Key as P2prcKey, KeyError as P2prcKeyError};
 pub use crate::api::shapes::{
     Bench, BenchPhase, BenchProgress, NodeError, Problem, RoleInfo, RoleKind, Status, Usage,
 };
@@ -82,6 +84,8 @@ struct Inner {
     advertise: Vec<SocketAddr>,
     http: Option<SocketAddr>,
     http_token: bool,
+    p2prc_http: Option<SocketAddr>,
+    guests: guests::Guests,
     drain_timeout: Duration,
     started: Now,
     clock: Clock,
@@ -174,6 +178,11 @@ impl Node {
         self.inner.http
     }
 
+    /// Address at which P2PRC's routes are answered, if they are.
+    pub fn p2prc_http_addr(&self) -> Option<SocketAddr> {
+        self.inner.p2prc_http
+    }
+
     /// Everything about this node at once.
     pub fn status(&self) -> Status {
         let inner = &self.inner;
@@ -203,6 +212,7 @@ impl Node {
             state: self.phase().word().to_owned(),
             udp: self.udp_addrs(),
             http: inner.http,
+            p2prc_http: inner.p2prc_http,
             nodes_online: view.nodes.values().filter(|node| node.online).count(),
             nodes_known: view.nodes.len(),
             roles: self.roles(),

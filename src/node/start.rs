@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::builder::{DEFAULT_HTTP, DEFAULT_LISTEN, Http, NodeBuilder};
+use super::guests::Guests;
 use super::refusal::{net_error, store_error};
 use super::roles::Roles;
 use super::tunnels::Incoming;
@@ -65,7 +66,15 @@ pub(super) struct Start {
 /// What local clients come in by: bound, not served yet.
 struct Doors {
     http: Option<TcpListener>,
+    p2prc: Option<TcpListener>,
     admin: Option<AdminSocket>,
+}
+
+/// Where the node is reached.
+struct Bound {
+    advertise: Vec<SocketAddr>,
+    http: Option<SocketAddr>,
+    p2prc: Option<SocketAddr>,
 }
 
 impl Start {
@@ -173,8 +182,15 @@ impl Start {
         let tasks = TaskTracker::new();
         tasks.spawn(running);
         let http = doors.http.as_ref().and_then(|http| http.local_addr().ok());
+        let p2prc = doors.p2prc.as_ref().and_then(|door| door.local_addr().ok());
         let roles = Roles::new(&kept_roles);
-        let node = self.into_node(driver, net, advertise, http, roles, tasks);
+        let key = self.config.p2prc_key.clone();
+        let at = Bound {
+            advertise,
+            http,
+            p2prc,
+        };
+        let node = self.into_node(driver, net, at, roles, tasks);
         if let Some(socket) = doors.admin {
             node.serve_admin(socket);
         }
@@ -183,6 +199,9 @@ impl Start {
         }
         node.watch_readiness();
         node.share_ip_table();
+        if let Some(listener) = doors.p2prc {
+            node.serve_guests(listener, key).await;
+        }
         node.restore_roles(kept_roles).await;
         Ok(node)
     }
@@ -217,8 +236,7 @@ impl Start {
         self,
         driver: Driver,
         net: Arc<Net>,
-        advertise: Vec<SocketAddr>,
-        http: Option<SocketAddr>,
+        at: Bound,
         roles: Roles,
         tasks: TaskTracker,
     ) -> Node {
@@ -230,8 +248,10 @@ impl Start {
                 network_id: self.config.network_id,
                 data_dir: self.dir,
                 was_blank: self.was_blank,
-                advertise,
-                http,
+                advertise: at.advertise,
+                http: at.http,
+                p2prc_http: at.p2prc,
+                guests: Guests::default(),
                 http_token: self.config.http_token,
                 drain_timeout: self.config.drain_timeout.unwrap_or(DEFAULT_DRAIN),
                 started: self.clock.now(),
@@ -334,16 +354,33 @@ impl Start {
 
     async fn open_doors(&self) -> Result<Doors, NodeError> {
         let http = self.bind_http().await?;
+        let p2prc = self.bind_p2prc().await?;
         if !self.config.admin_socket {
-            return Ok(Doors { http, admin: None });
+            return Ok(Doors {
+                http,
+                p2prc,
+                admin: None,
+            });
         }
         match AdminSocket::bind(&self.dir) {
             Ok(socket) => Ok(Doors {
                 http,
+                p2prc,
                 admin: Some(socket),
             }),
             Err(error) => Err(NodeError::new("in_use", error.to_string())),
         }
+    }
+
+    async fn bind_p2prc(&self) -> Result<Option<TcpListener>, NodeError> {
+        let Some(addr) = self.config.p2prc_http else {
+            return Ok(None);
+        };
+        let bound = TcpListener::bind(addr).await;
+        bound.map(Some).map_err(|error| {
+            NodeError::new("in_use", format!("P2PRC HTTP {addr}: {error}"))
+                .with_hint("choose another address with --p2prc-http, or leave it out")
+        })
     }
 
     async fn bind_http(&self) -> Result<Option<TcpListener>, NodeError> {

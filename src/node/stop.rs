@@ -38,7 +38,9 @@ impl Node {
             ingress.stop_accepting();
         }
         let clients = join_all(ingresses.iter().map(|ingress| ingress.drain(limit)));
-        let (servers_done, clients_done) = tokio::join!(inner.exposes.drain(limit), clients);
+        let guests = inner.guests.drain(limit);
+        let (servers_done, clients_done, ()) =
+            tokio::join!(inner.exposes.drain(limit), clients, guests);
         if !servers_done || clients_done.contains(&false) {
             tracing::warn!(
                 ?limit,
@@ -53,6 +55,7 @@ impl Node {
         // What runs is cut first: a drain, begun by this call or before it, has nothing to wait
         // for then.
         self.inner.exposes.abort();
+        self.inner.guests.abort();
         for ingress in self.lock_roles().ingresses() {
             ingress.abort();
         }

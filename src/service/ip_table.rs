@@ -14,8 +14,8 @@ use crate::formats::iptable::{self, IpTableError, Options, Report};
 use crate::mesh::entry::Entry;
 use crate::mesh::id::NodeId;
 use crate::mesh::ip_table::{
-    Edits, MAX_TEXT_BYTES, Merged, Place, Recorded, Refused, Round, Row, Source, Table, Told,
-    shared,
+    Edits, MAX_TEXT_BYTES, Merged, Place, Posted, Recorded, Refused, Round, Row, Source, Stranger,
+    Table, Told, shared,
 };
 use crate::mesh::name::Name;
 use crate::store::{Change, DATABASE_FILE, Loaded, Store, StoreError, files};
@@ -301,6 +301,30 @@ impl IpTable {
         let (edits, recorded) = self.table().record(round);
         self.store(turn, edits).await?;
         Ok(recorded)
+    }
+
+    /// Takes in what somebody sent who has proven nothing, at most `room` new machines: see
+    /// [`Table::post`]. On disk when this returns.
+    ///
+    /// # Errors
+    /// [`TableError::Store`]; nothing was changed.
+    pub async fn post(
+        &self,
+        rows: Vec<Row>,
+        from: Stranger,
+        room: usize,
+    ) -> Result<Posted, TableError> {
+        let turn = self.turn().await;
+        let own = lock(&self.0.new_own).clone();
+        let (edits, posted) = self.table().post(rows, from, own.as_ref(), room);
+        self.store(turn, edits).await?;
+        Ok(posted)
+    }
+
+    /// What somebody is told who has proven nothing, this node first: see [`Table::tell`].
+    pub fn tell(&self, to: Stranger) -> Vec<Arc<Row>> {
+        let own = lock(&self.0.new_own).clone();
+        self.table().tell(to, own)
     }
 
     /// The row that this node gets when it needs one.

@@ -261,6 +261,7 @@ impl Control for FakeNode {
             state: self.state.lock().unwrap().clone(),
             udp: vec!["[::]:7717".parse().unwrap()],
             http: Some("127.0.0.1:7718".parse().unwrap()),
+            p2prc_http: None,
             nodes_online: 1,
             nodes_known: 3,
             roles: self.roles(),

@@ -35,7 +35,7 @@ pub struct Machine {
     pub state: State,
     /// Tries that failed since it last answered.
     pub misses: u32,
-    /// `configured`, `imported`, `learnt` or `self`.
+    /// `configured`, `imported`, `learnt`, `self` or `posted`.
     pub source: String,
     /// Full id of the node that told of it.
     pub learnt_from: Option<String>,

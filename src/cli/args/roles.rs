@@ -46,6 +46,12 @@ pub(crate) struct NodeArgs {
     /// Let GET /api/p2p/token answer with the token
     #[arg(long)]
     http_token: bool,
+    /// Answer P2PRC's routes there, to anybody who reaches it, or off; default off
+    #[arg(long, value_name = "IP:PORT|off")]
+    p2prc_http: Option<Http>,
+    /// File with the key that requests to P2PRC's routes must carry; default none
+    #[arg(long, value_name = "FILE")]
+    p2prc_http_key_file: Option<PathBuf>,
     /// No discovery on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -169,6 +175,10 @@ impl NodeArgs {
         layer.network_id.clone_from(&self.network_id);
         layer.http = self.http;
         layer.http_token = said(self.http_token);
+        layer.p2prc_http = self.p2prc_http;
+        layer
+            .p2prc_http_key_file
+            .clone_from(&self.p2prc_http_key_file);
         layer.no_mdns = said(self.no_mdns);
         layer.drain_timeout = self.drain_timeout;
         layer.print_ready = said(self.print_ready);

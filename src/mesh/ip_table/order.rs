@@ -27,7 +27,7 @@ pub enum Sort {
     Upload,
     /// Measured last, first.
     Seen,
-    /// This node, configured, imported, learnt.
+    /// This node, configured, imported, learnt, posted.
     Source,
 }
 
@@ -80,6 +80,7 @@ fn rank(row: &Row) -> u8 {
         Source::Configured => 1,
         Source::Imported => 2,
         Source::Learnt(_) => 3,
+        Source::Posted => 4,
     }
 }
 

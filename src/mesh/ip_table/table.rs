@@ -4,12 +4,13 @@
 //! and what it measured. *Told* rows are what other nodes say in the ledger; they are read from
 //! there and never copied, so what is shown of them is a function of the ledger, in whatever order
 //! its entries came. A told row fills the name and the text that a kept one leaves open, and
-//! replaces nothing.
+//! replaces nothing but what strangers sent.
 //!
 //! Changes are values: [`Table::import`] and its like say what is to be stored, and
 //! [`Table::apply`] takes it over when it is.
 
 mod import;
+mod post;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use super::{MAX_ROWS, Measured, Misses, Place, Row, Source, State};
 use crate::mesh::id::NodeId;
 use import::Import;
+pub use post::{MAX_POSTED, MAX_POSTED_BYTES, MAX_TOLD_ROWS, Posted, Stranger};
 
 /// Most rows that one node tells the others of. The ledger of a network is bounded, and an IP
 /// table must not fill it.
@@ -223,7 +225,7 @@ impl Table {
             self.remove_row(row, &mut edits);
         }
         // Notes about machines that nobody tells of any more are shown nowhere.
-        let notes = self.kept.values().filter(|row| row.source.may_expire());
+        let notes = self.kept.values().filter(|row| is_note(row));
         let stale = notes.filter(|row| self.told_of(row).is_none());
         edits.remove.extend(stale.map(|row| row.place.clone()));
         (edits, gone)
@@ -257,7 +259,9 @@ impl Table {
                 .filter(|kept| kept.source != Source::Own);
             if let Some(kept) = kept.filter(|kept| !edits.remove.contains(&kept.place)) {
                 edits.remove.push(kept.place.clone());
-                row.fill(Row::clone(kept));
+                if kept.source != Source::Posted {
+                    row.fill(Row::clone(kept));
+                }
             }
         }
         row.carried.custom_information = text;
@@ -393,16 +397,16 @@ impl Table {
                 }
                 Some(filled.into())
             }
+            // A machine that is a member and speaks of itself goes before a stranger's word.
+            Source::Posted => match told.filter(|told| told.own) {
+                Some(told) => Some(with_notes(told, row)),
+                None => Some(Arc::clone(row)),
+            },
             // Only what was measured of it is kept; it lasts as long as somebody tells of it.
             Source::Learnt(_) => {
                 let told = told?;
                 let hidden = row.hidden && says_same(row, &told.row);
-                (!hidden).then(|| {
-                    let mut shown = Row::clone(&told.row);
-                    shown.measured = row.measured;
-                    shown.misses = row.misses;
-                    shown.into()
-                })
+                (!hidden).then(|| with_notes(told, row))
             }
         }
     }
@@ -420,7 +424,7 @@ impl Table {
 
     /// A copy of the row in which a measurement of `place` is noted.
     fn to_note(&self, place: &Place) -> Option<Row> {
-        let kept = self.kept_at(place).filter(|row| !row.source.may_expire());
+        let kept = self.kept_at(place).filter(|row| !is_note(row));
         match kept {
             Some(row) => Some(Row::clone(row)),
             None => self.get(place).map(|row| Row::clone(&row)),
@@ -443,8 +447,24 @@ fn together(new: Measured, old: Option<Measured>) -> Measured {
 /// What others told is theirs to tell. A machine behind a NAT that does not escape it is nobody's
 /// but its neighbours': P2PRC does not advertise it either.
 fn may_be_told(row: &Row) -> bool {
-    let shut_in = row.flags.nat && row.carried.escape_implementation == "None";
-    !row.source.may_expire() && !shut_in
+    !row.source.may_expire() && !is_shut_in(row)
+}
+
+fn is_shut_in(row: &Row) -> bool {
+    row.flags.nat && row.carried.escape_implementation == "None"
+}
+
+/// Whether only what was measured of it is kept, and the rest is told.
+fn is_note(row: &Row) -> bool {
+    matches!(row.source, Source::Learnt(_))
+}
+
+/// What is told, with what was measured of it.
+fn with_notes(told: &Told, kept: &Row) -> Arc<Row> {
+    let mut shown = Row::clone(&told.row);
+    shown.measured = kept.measured;
+    shown.misses = kept.misses;
+    shown.into()
 }
 
 fn is_users(row: &Row) -> bool {

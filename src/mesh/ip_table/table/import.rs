@@ -87,6 +87,12 @@ impl<'t> Import<'t> {
         let mut row = Row { source, ..new };
         match &old {
             Some(old) if old.source == Source::Own => return self.merged.own += 1,
+            Some(old) if old.source == Source::Posted => {
+                self.gone.insert(old.place.clone());
+                if old.place == row.place {
+                    (row.measured, row.misses) = (old.measured, old.misses);
+                }
+            }
             Some(old) => (row.measured, row.misses) = (old.measured, old.misses),
             None => {}
         }
@@ -116,11 +122,32 @@ impl<'t> Import<'t> {
 
     /// The row together with what was known of the machine.
     fn take_into(&mut self, new: Row) {
-        let old = new.places().find_map(|place| self.current(&place)).cloned();
-        let Some(old) = old else {
+        let find = |import: &Self| {
+            new.places()
+                .find_map(|place| import.current(&place))
+                .cloned()
+        };
+        let mut old = find(self);
+        let mut known = None;
+        // A stranger's word is over when the user speaks: not even an address stays of it.
+        while let Some(posted) = old.filter(|row| row.source == Source::Posted) {
+            self.gone.insert(posted.place.clone());
+            known = Some(posted).filter(|row| row.place == new.place).or(known);
+            old = find(self);
+        }
+        let Some(old) = find(self) else {
             self.merged.added += 1;
             let source = self.source;
-            return self.put(Row { source, ..new });
+            let (measured, misses) = match known {
+                Some(known) => (known.measured, known.misses),
+                None => (new.measured, new.misses),
+            };
+            return self.put(Row {
+                source,
+                measured,
+                misses,
+                ..new
+            });
         };
         if old.source == Source::Own {
             return self.merged.own += 1;

@@ -1,0 +1,225 @@
+//! What each client of P2PRC's routes has left. Time is an argument.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::mesh::rate::Rate;
+
+/// Clients that are told apart; more share one allowance.
+const MAX_CLIENTS: usize = 4_096;
+/// Connections of one client at once.
+const MAX_CONNECTIONS: usize = 16;
+/// New machines that one client may bring at once, and how long until as many are free again.
+const NEW_ROWS: f64 = 256.0;
+const NEW_ROWS_PERIOD_S: f64 = 3_600.0;
+
+/// What a request costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// Any request.
+    Request,
+    /// A table besides.
+    Table,
+    /// A download besides.
+    Download,
+    /// An upload besides.
+    Upload,
+}
+
+impl Cost {
+    /// Seconds after which one more is allowed.
+    pub(super) fn retry_after(self) -> &'static str {
+        match self {
+            Self::Request => "1",
+            Self::Table | Self::Download | Self::Upload => "5",
+        }
+    }
+}
+
+/// Every client with less than everything left.
+#[derive(Default)]
+pub(super) struct Clients {
+    known: BTreeMap<Site, Client>,
+    others: Client,
+}
+
+/// Where a client is: an IPv4 address, or the /48 that a provider gives an IPv6 customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Site {
+    V4([u8; 4]),
+    V6([u8; 6]),
+}
+
+impl Site {
+    fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self::V4(ip.octets()),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, ..] = ip.octets();
+                Self::V6([a, b, c, d, e, f])
+            }
+        }
+    }
+}
+
+/// A client that has entered; without a site, one of those that share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Who(Option<Site>);
+
+struct Client {
+    requests: Rate,
+    tables: Rate,
+    downloads: Rate,
+    uploads: Rate,
+    rows: Rate,
+    connections: usize,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        // A probe of ours asks some dozen times in a second, uploads twice and downloads once.
+        Self {
+            requests: Rate::new(10.0, 100.0),
+            tables: Rate::new(0.2, 10.0),
+            downloads: Rate::new(0.2, 5.0),
+            uploads: Rate::new(0.2, 10.0),
+            rows: Rate::new(NEW_ROWS / NEW_ROWS_PERIOD_S, NEW_ROWS),
+            connections: 0,
+        }
+    }
+}
+
+impl Client {
+    fn is_idle(&self, now: Duration) -> bool {
+        let rates = [
+            &self.requests,
+            &self.tables,
+            &self.downloads,
+            &self.uploads,
+            &self.rows,
+        ];
+        self.connections == 0 && rates.iter().all(|rate| rate.is_full(now))
+    }
+}
+
+impl Clients {
+    /// Takes one more connection of a client, unless it has too many.
+    pub(super) fn enter(&mut self, ip: IpAddr, now: Duration) -> Option<Who> {
+        let site = Site::of(ip);
+        if self.known.len() >= MAX_CLIENTS && !self.known.contains_key(&site) {
+            self.known.retain(|_, client| !client.is_idle(now));
+        }
+        let is_known = self.known.contains_key(&site) || self.known.len() < MAX_CLIENTS;
+        let who = Who(is_known.then_some(site));
+        let client = self.client(who);
+        let taken = client.connections < MAX_CONNECTIONS;
+        client.connections += usize::from(taken);
+        taken.then_some(who)
+    }
+
+    /// A connection that was taken has ended.
+    pub(super) fn leave(&mut self, who: Who) {
+        let client = self.client(who);
+        client.connections = client.connections.saturating_sub(1);
+    }
+
+    /// Whether a client may do what costs that.
+    pub(super) fn charge(&mut self, who: Who, now: Duration, cost: Cost) -> bool {
+        let client = self.client(who);
+        let rate = match cost {
+            Cost::Request => &mut client.requests,
+            Cost::Table => &mut client.tables,
+            Cost::Download => &mut client.downloads,
+            Cost::Upload => &mut client.uploads,
+        };
+        rate.take(now, 1.0)
+    }
+
+    /// How many new machines a client may bring.
+    pub(super) fn room(&mut self, who: Who, now: Duration) -> usize {
+        self.client(who).rows.whole(now)
+    }
+
+    /// A client has brought new machines.
+    pub(super) fn took(&mut self, who: Who, now: Duration, rows: usize) {
+        let rates = &mut self.client(who).rows;
+        // Two requests at once may have been given the same room; neither is given more of it.
+        let rows = rows.min(rates.whole(now));
+        rates.take(now, u32::try_from(rows).map_or(f64::MAX, f64::from));
+    }
+
+    fn client(&mut self, who: Who) -> &mut Client {
+        match who.0 {
+            Some(site) => self.known.entry(site).or_default(),
+            None => &mut self.others,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(n: u32) -> IpAddr {
+        std::net::Ipv4Addr::from(0x0900_0000 + n).into()
+    }
+
+    const NOW: Duration = Duration::from_secs(1_000);
+
+    #[test]
+    fn a_client_has_its_own_allowance_and_gets_it_back() {
+        let mut clients = Clients::default();
+        let [first, second] = [0, 1].map(|n| clients.enter(ip(n), NOW).unwrap());
+        for who in [first, second] {
+            let passed = (0..500).filter(|_| clients.charge(who, NOW, Cost::Request));
+            assert_eq!(passed.count(), 100);
+            let tables = (0..50).filter(|_| clients.charge(who, NOW, Cost::Table));
+            assert_eq!(tables.count(), 10);
+        }
+        let later = NOW + Duration::from_secs(5);
+        assert!(clients.charge(first, later, Cost::Table));
+        assert!(!clients.charge(first, later, Cost::Table));
+        assert_eq!(clients.room(first, NOW), 256);
+        clients.took(first, NOW, 200);
+        assert_eq!(clients.room(first, NOW), 56);
+        clients.took(first, NOW, 200);
+        assert_eq!(clients.room(first, NOW), 0);
+    }
+
+    #[test]
+    fn connections_of_a_client_end_at_a_number_and_come_back_when_they_end() {
+        let mut clients = Clients::default();
+        let entered: Vec<_> = (0..99).filter_map(|_| clients.enter(ip(1), NOW)).collect();
+        assert_eq!(entered.len(), MAX_CONNECTIONS);
+        assert!(clients.enter(ip(2), NOW).is_some());
+        clients.leave(entered[0]);
+        assert!(clients.enter(ip(1), NOW).is_some());
+        assert!(clients.enter(ip(1), NOW).is_none());
+        // Addresses of one IPv6 customer are one client.
+        let v6 = |n: u16| IpAddr::from([0x2a00, 1, 2, n, 0, 0, 0, n]);
+        let entered = (0..99).filter(|n| clients.enter(v6(*n), NOW).is_some());
+        assert_eq!(entered.count(), MAX_CONNECTIONS);
+    }
+
+    #[test]
+    fn many_clients_share_what_is_left_and_the_idle_are_forgotten() {
+        let mut clients = Clients::default();
+        let most = u32::try_from(MAX_CLIENTS).unwrap();
+        let known: Vec<_> = (0..most)
+            .filter_map(|n| clients.enter(ip(n), NOW))
+            .collect();
+        assert_eq!(known.len(), MAX_CLIENTS);
+        let others: Vec<_> = (most..most + 50)
+            .filter_map(|n| clients.enter(ip(n), NOW))
+            .collect();
+        assert_eq!(others, [Who(None); MAX_CONNECTIONS]);
+        for who in known.into_iter().chain(others) {
+            assert!(clients.charge(who, NOW, Cost::Request));
+            clients.leave(who);
+        }
+        let later = NOW + Duration::from_secs(10_000);
+        assert!(clients.enter(ip(most), later).is_some());
+        assert_eq!((clients.known.len(), clients.others.connections), (1, 0));
+    }
+}

@@ -1,0 +1,83 @@
+//! Tables that go from node to node over these routes alone.
+
+use super::*;
+
+/// What P2PRC's updater does: sends its table to another, and takes what comes back.
+fn gossip(from: &Node, to: &Node) {
+    let dir = from.mesh.dir(from.name);
+    let table = warren(&dir, &["iptable", "export"]).output().unwrap();
+    let answer = to.post_table(&String::from_utf8(table.stdout).unwrap());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("warren-left-out"), Some("0"));
+    // Into the other's table the same way: it is the other's own route.
+    let taken = from.post_table(answer.text());
+    assert_eq!(taken.status, 200, "{}", taken.text());
+}
+
+#[test]
+fn case_22_three_nodes_in_a_star_see_each_others_rows_without_internet() {
+    // Three networks: nothing but these routes carries rows.
+    let [root, one, two] = ["root", "one", "two"].map(Node::start);
+    let nodes = [&root, &one, &two];
+    for node in nodes {
+        node.warren(&["iptable", "annotate", &format!("from {}", node.name)]);
+    }
+    for leaf in [&one, &two, &one] {
+        gossip(leaf, &root);
+    }
+    for node in nodes {
+        for of in nodes {
+            let row = node.row(&of.at.to_string());
+            let row = row.unwrap_or_else(|| panic!("{} does not know {}", node.name, of.name));
+            assert_eq!(row["name"], of.name);
+            assert_eq!(row["custom_information"], format!("from {}", of.name));
+            let source = if node.name == of.name {
+                "self"
+            } else {
+                "posted"
+            };
+            assert_eq!(row["source"], source);
+        }
+        assert_eq!(node.rows().len(), 3);
+    }
+    // P2PRC's `--amd`: what one says of itself anew, all see.
+    // As P2PRC does, it goes to everybody in the table.
+    two.warren(&["iptable", "annotate", "test message"]);
+    for (from, to) in [(&two, &root), (&two, &one), (&one, &root)] {
+        gossip(from, to);
+    }
+    for node in nodes {
+        let row = node.row(&two.at.to_string()).unwrap();
+        assert_eq!(
+            row["custom_information"], "test message",
+            "at {}",
+            node.name
+        );
+    }
+    // What was sent by nobody in particular is told to no member of the mesh.
+    let ledger = root.warren(&["ledger", "ls", "iptable"]);
+    assert_eq!(ledger["entries"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn rows_of_the_inside_are_neither_taken_from_the_outside_nor_told_to_it() {
+    let node = Node::start("atlas");
+    node.warren(&["iptable", "add", "10.9.9.9:8088", "--name", "inside"]);
+    node.warren(&["iptable", "add", "9.9.9.9:8088", "--name", "outside"]);
+    // Behind a proxy on this machine everybody is a stranger.
+    let sent = document(&[
+        row("loopback", "127.0.0.1", "1", ""),
+        row("link", "169.254.169.254", "80", ""),
+        row("private", "10.0.0.1", "22", ""),
+        row("name", "localhost", "22", ""),
+        row("global", "9.9.9.8", "8088", ""),
+    ]);
+    let answer = node.post_table_with("X-Forwarded-For: 9.9.9.7\r\n", &sent);
+    assert_eq!(names(&answer), ["outside", "global"]);
+    assert_eq!(answer.header("warren-left-out"), Some("4"));
+    assert_eq!(node.rows().len(), 3);
+    // This machine's own programs may speak of it.
+    let answer = node.post_table(&sent);
+    assert_eq!(answer.header("warren-left-out"), Some("0"));
+    assert_eq!(node.rows().len(), 7);
+}
