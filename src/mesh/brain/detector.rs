@@ -35,6 +35,11 @@ const OCCASION: Duration = Duration::from_secs(5);
 const REFUTED_WITHIN: Duration = Duration::from_secs(60);
 /// ... is ignored for this long (C18).
 const IGNORED_FOR: Duration = Duration::from_secs(600);
+/// At first its word is still passed on: others may not have come to ignore it yet, and whom they
+/// hear accused must hear it, too, to refute it.
+const PASSED_ON_FOR: Duration = Duration::from_secs(10);
+/// Words passed on so that are remembered: each goes over a link once.
+const MAX_PASSED_ON: usize = 256;
 /// Between two refutations of this node. Well within what two accusers leave it.
 const REFUTE_PAUSE: Duration = Duration::from_millis(200);
 /// A member that was down is shown as online again this long after its next word, or at once with
@@ -80,6 +85,7 @@ pub(super) struct Detector {
     /// Until when each member that had been taken down and has spoken since is waited for.
     returning: BTreeMap<NodeId, Duration>,
     accusers: BTreeMap<NodeId, Accuser>,
+    passed_on: VecDeque<(NodeId, NodeId, u64, u32)>,
     unreached: Rate,
     /// When this node refutes what it has not answered yet.
     refute_at: Option<Duration>,
@@ -97,6 +103,7 @@ impl Default for Detector {
             suspected: BTreeMap::new(),
             returning: BTreeMap::new(),
             accusers: BTreeMap::new(),
+            passed_on: VecDeque::new(),
             unreached: Rate::new(per_second, at_once),
             refute_at: None,
             next_refutation: Duration::ZERO,
@@ -187,6 +194,25 @@ impl Detector {
         if accuser.refuted.len() >= REFUTED_OFTEN {
             accuser.ignored_until = now + IGNORED_FOR;
         }
+    }
+
+    /// Whether the word of an accuser that is ignored should still go round; asking remembers it.
+    pub(super) fn passes_on(&mut self, now: Duration, suspicion: &Suspicion) -> bool {
+        let accuser = self.accusers.get(&suspicion.accuser);
+        let until = accuser.map(|accuser| accuser.ignored_until + PASSED_ON_FOR);
+        let word = (
+            suspicion.accuser,
+            suspicion.subject,
+            suspicion.boot,
+            suspicion.incarnation,
+        );
+        let passes =
+            until.is_some_and(|at| now + IGNORED_FOR < at) && !self.passed_on.contains(&word);
+        if passes {
+            self.passed_on.truncate(MAX_PASSED_ON - 1);
+            self.passed_on.push_front(word);
+        }
+        passes
     }
 
     pub(super) fn ignores(&self, now: Duration, accuser: &NodeId) -> bool {

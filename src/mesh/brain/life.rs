@@ -107,6 +107,9 @@ impl Brain {
             return;
         }
         if let Some(ignored) = self.is_ignored_accuser(now, &suspicion) {
+            if self.detector.passes_on(now.mono, &suspicion) && suspicion.verify(self.network) {
+                self.news.suspicion(from, suspicion);
+            }
             return self.count(ignored.word());
         }
         if from.is_some() && !suspicion.verify(self.network) {
