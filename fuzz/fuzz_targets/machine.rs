@@ -8,7 +8,10 @@ use warren::mesh::id::Identity;
 use warren::mesh::ip_table::shared::{BUCKET, to_entry, told};
 
 fuzz_target!(|data: &[u8]| {
-    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let end = data
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .unwrap_or(data.len());
     let (key, value) = data.split_at(end);
     let Ok(key) = std::str::from_utf8(key) else {
         return;
