@@ -44,7 +44,7 @@
 //! | SWIM (foca), LAN settings | 0.4 KB/s | 1.1 s | 14.5 s, 20.2 s |
 //! | SWIM (foca), tuned for speed | 0.8 KB/s | 0.3 s | 3.1 s, 6.4 s |
 //! | HyParView, Plumtree (iroh-gossip) and monitors | 0.8 KB/s | 1.0 s | 3.5 s, 3.9 s |
-//! | this | 1.1 KB/s | 0.3 s | 2.0 s, 2.6 s |
+//! | this | 0.7 KB/s | 0.3 s | 2.1 s, 2.4 s |
 //!
 //! SWIM finds a death when chance probes it, hence its tail; its updates are unsigned, and signing
 //! them multiplies their size (C19). A tree of eager links sends each entry once, and takes longer.
