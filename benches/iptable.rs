@@ -32,8 +32,9 @@ fn main() -> Result<()> {
     let data = dir.path().join("data");
     let table = IpTable::open(&data, 1)?;
     let first = runtime.block_on(import(&file, &table))?;
-    let second = runtime.block_on(import(&file, &table))?;
     let peak_import_mb = peak_mb()?;
+    let second = runtime.block_on(import(&file, &table))?;
+    let peak_again_mb = peak_mb()?;
     let export = export(&table, &dir.path().join("again.json"))?;
     if std::fs::read(dir.path().join("again.json"))? != std::fs::read(&file)? {
         return Err("what was exported is not what was imported".into());
@@ -56,6 +57,7 @@ fn main() -> Result<()> {
         "list_json_s": list.as_secs_f64(),
         "open_s": open.as_secs_f64(),
         "peak_rss_mb": peak_import_mb,
+        "peak_rss_again_mb": peak_again_mb,
         "peak_rss_before_mb": before_mb,
     });
     let text = match json {
