@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use common::http::{self, Answer};
-use common::{Daemon, Mesh, warren};
+use common::{Daemon, Mesh, until, warren};
 
 const KIND: &str = "Content-Type: multipart/form-data; boundary=X\r\n";
 
