@@ -51,12 +51,7 @@ fn a_daemon_answers_as_the_directory_itself_does() {
 #[test]
 fn case_22_three_nodes_around_a_root_see_each_others_rows() {
     let world = World::new();
-    let token = world.said(&["token", "new"]).trim().to_owned();
-    let start = |data: &str, more: &[&str]| {
-        let mut command = world.up(data, more);
-        command.env("WARREN_TOKEN", &token);
-        Daemon::start(command)
-    };
+    let start = world.network();
     let names = ["--name", "root"];
     let root = start("root", &names);
     let peer = format!("{}@{}", root.id(), root.udp());

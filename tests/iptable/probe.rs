@@ -321,12 +321,7 @@ fn a_machine_is_missed_when_none_of_its_addresses_answers() {
 #[test]
 fn what_others_told_is_probed_on_the_internet_only_unless_it_is_named() {
     let world = World::new();
-    let token = world.said(&["token", "new"]).trim().to_owned();
-    let start = |data: &str, more: &[&str]| {
-        let mut command = world.up(data, more);
-        command.env("WARREN_TOKEN", &token);
-        Daemon::start(command)
-    };
+    let start = world.network();
     let one = start("one", &[]);
     let peer = format!("{}@{}", one.id(), one.udp());
     let two = start("two", &["--connect", &peer]);
@@ -363,12 +358,7 @@ fn what_others_told_is_probed_on_the_internet_only_unless_it_is_named() {
 #[test]
 fn a_node_that_speaks_of_itself_is_measured_over_its_link() {
     let world = World::new();
-    let token = world.said(&["token", "new"]).trim().to_owned();
-    let start = |data: &str, more: &[&str]| {
-        let mut command = world.up(data, more);
-        command.env("WARREN_TOKEN", &token);
-        Daemon::start(command)
-    };
+    let start = world.network();
     let one = start("one", &[]);
     let peer = format!("{}@{}", one.id(), one.udp());
     let two = start("two", &["--connect", &peer]);

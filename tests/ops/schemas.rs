@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::world::{Daemon, World, echo_server, eventually, finish};
+use crate::world::{World, echo_server, eventually, finish};
 
 fn assert_schema(name: &str, value: &Value) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schema/{name}.schema.json"));
@@ -49,12 +49,7 @@ impl Drop for Events {
 #[test]
 fn documents_of_running_daemons_keep_to_their_schemas() {
     let world = World::new();
-    let token = world.said(&["token", "new"]).trim().to_owned();
-    let start = |data: &str, more: &[&str]| {
-        let mut command = world.up(data, more);
-        command.env("WARREN_TOKEN", &token);
-        Daemon::start(command)
-    };
+    let start = world.network();
     let flags = [
         "--ingress",
         "chat=127.0.0.1:0",

@@ -57,6 +57,16 @@ impl World {
         serde_json::from_str(&self.said(args)).unwrap()
     }
 
+    /// A new network: starts a daemon of it in a directory, with more flags.
+    pub(crate) fn network(&self) -> impl Fn(&str, &[&str]) -> Daemon + '_ {
+        let token = self.said(&["token", "new"]).trim().to_owned();
+        move |data, more| {
+            let mut command = self.up(data, more);
+            command.env("WARREN_TOKEN", &token);
+            Daemon::start(command)
+        }
+    }
+
     /// A daemon that would say so if it became ready; nothing of it needs the default ports.
     pub(crate) fn up(&self, data: &str, more: &[&str]) -> Command {
         let mut args = vec!["up", "--data-dir", data, "--no-mdns", "--print-ready"];

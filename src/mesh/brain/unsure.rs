@@ -77,6 +77,9 @@ impl Brain {
 
     /// Without what concerns members of whom this node is not sure. The peer does not know it.
     pub(super) fn without_unsure(&mut self, ids: &[ItemId]) -> Vec<ItemId> {
+        if self.unsure.is_empty() {
+            return ids.to_vec();
+        }
         let mut told = Vec::with_capacity(ids.len());
         for id in ids {
             let about = self.statements.get(id).copied().or_else(|| {
