@@ -9,5 +9,7 @@ mod events;
 mod fake;
 mod http;
 mod roles;
+#[path = "../common/schema.rs"]
+mod schema;
 mod shapes;
 mod streams;

@@ -1,11 +1,10 @@
 //! What scripts rely on.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, expose, ingress};
 use crate::fake::{entry, id};
+use crate::schema::{assert_valid, validator};
 
 #[tokio::test]
 async fn every_document_keeps_to_its_schema() {
@@ -93,28 +92,5 @@ async fn nodes_and_services_read_as_scripts_expect() {
 
 /// Fails unless `value` is what `schema/NAME.schema.json` says, and has nothing beyond it.
 pub(crate) fn assert_schema(name: &str, value: &Value) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schema/{name}.schema.json"));
-    let mut schema: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    close(&mut schema);
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    let errors: Vec<_> = validator
-        .iter_errors(value)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
-    assert!(errors.is_empty(), "{name}: {errors:#?}\n{value:#}");
-}
-
-/// The contract lets fields be added, but each must be in the schema by the time it is in the code.
-pub(crate) fn close(schema: &mut Value) {
-    match schema {
-        Value::Object(object) => {
-            object.values_mut().for_each(close);
-            let is_object = object.get("type") == Some(&json!("object"));
-            if is_object && object.get("properties").is_some_and(Value::is_object) {
-                object.entry("additionalProperties").or_insert(json!(false));
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(close),
-        _ => {}
-    }
+    assert_valid(&validator(name), name, value);
 }

@@ -11,6 +11,8 @@
     missing_docs
 )]
 
+#[path = "../common/schema.rs"]
+mod closed;
 mod crash;
 mod documents;
 #[cfg(feature = "p2p")]

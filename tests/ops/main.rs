@@ -13,6 +13,8 @@
 mod disk;
 mod documents;
 mod names;
+#[path = "../common/schema.rs"]
+mod schema;
 mod schemas;
 mod start;
 mod supervised;

@@ -7,33 +7,11 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::schema::{assert_valid, validator};
 use crate::world::{World, echo_server, eventually, finish};
 
 fn assert_schema(name: &str, value: &Value) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schema/{name}.schema.json"));
-    let mut schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    close(&mut schema);
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    let errors: Vec<_> = validator
-        .iter_errors(value)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
-    assert!(errors.is_empty(), "{name}: {errors:#?}\n{value:#}");
-}
-
-/// Fields may be added, but each must be in the schema by the time it is in the code.
-fn close(schema: &mut Value) {
-    match schema {
-        Value::Object(object) => {
-            object.values_mut().for_each(close);
-            let is_object = object.get("type") == Some(&json!("object"));
-            if is_object && object.get("properties").is_some_and(Value::is_object) {
-                object.entry("additionalProperties").or_insert(json!(false));
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(close),
-        _ => {}
-    }
+    assert_valid(&validator(name), name, value);
 }
 
 /// A stream of events; ends with the test.
