@@ -88,7 +88,7 @@ impl Turn {
                     let now = health.borrow_and_update().clone();
                     self.store_health(&now);
                 }
-                () = sleep_until(wake) => {
+                () = until(wake) => {
                     // Bytes served count as life: ask before judging. What is heard at the next
                     // look answers pings of this one, so that both have one time.
                     let now = self.clock.now();
@@ -255,5 +255,14 @@ impl Turn {
             at_ms: self.clock.now().unix_ms,
             what,
         });
+    }
+}
+
+/// Sleeps; what is due already waits for nothing but the other tasks' turn, not for the next tick of
+/// the timer.
+async fn until(wake: Instant) {
+    match wake <= clock::instant() {
+        true => tokio::task::yield_now().await,
+        false => sleep_until(wake).await,
     }
 }

@@ -34,5 +34,6 @@ pub mod verify;
 
 mod hub;
 mod runtime;
+mod udp;
 
 pub use hub::{LinkEvent, Net, NetError, NetSetup, OpenError, TunnelSink};

@@ -1,4 +1,4 @@
-//! What QUIC runs on: tokio, with timers that leave nothing behind.
+//! What QUIC runs on: tokio, with timers and a socket that wake nobody for nothing.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::time::{Sleep, sleep_until};
 
-/// quinn's runtime for tokio, but for its timers.
+use super::udp::PolledSocket;
+
+/// quinn's runtime for tokio, but for its timers and its socket.
 #[derive(Debug)]
 pub(super) struct QuietRuntime;
 
@@ -25,7 +27,7 @@ impl Runtime for QuietRuntime {
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        TokioRuntime.wrap_udp_socket(socket)
+        Ok(Arc::new(PolledSocket::new(socket)?))
     }
 
     fn now(&self) -> Instant {

@@ -94,6 +94,8 @@ pub(super) struct Detector {
     control_at: Duration,
     /// When links were last looked at.
     checked: Duration,
+    /// When a ping came since then: its peer has woken this process already.
+    pinged: Option<Duration>,
 }
 
 impl Default for Detector {
@@ -109,6 +111,7 @@ impl Default for Detector {
             next_refutation: Duration::ZERO,
             control_at: Duration::ZERO,
             checked: Duration::ZERO,
+            pinged: None,
         }
     }
 }
@@ -194,6 +197,12 @@ impl Detector {
         if accuser.refuted.len() >= REFUTED_OFTEN {
             accuser.ignored_until = now + IGNORED_FOR;
         }
+    }
+
+    /// A peer pings: what this node would ask soon, it asks now. So the nodes of a network come to
+    /// do so in one beat, like fireflies, and a beat costs each few wakes (see [`Brain::due_soon`]).
+    pub(super) fn ping_along(&mut self, now: Duration) {
+        self.pinged = Some(now);
     }
 
     /// Whether the word of an accuser that is ignored should still go round; asking remembers it.
@@ -282,6 +291,7 @@ impl Brain {
     /// Asks where it is silent, speaks up where it stays so, and ends what is dead.
     pub(super) fn check_links(&mut self, now: Now) {
         self.detector.checked = now.mono;
+        let pinged = self.detector.pinged.take().is_some();
         let (mut ask, mut silent, mut dead) = (Vec::new(), Vec::new(), Vec::new());
         let mut control = false;
         for (id, link) in &self.links {
@@ -301,7 +311,7 @@ impl Brain {
             self.detector.control_at = now.mono;
             ask.extend(self.controls(now));
         }
-        if !ask.is_empty() {
+        if pinged || !ask.is_empty() {
             let soon = self.due_soon(now);
             ask.extend(soon);
             ask.sort_unstable();
@@ -425,9 +435,8 @@ impl Brain {
     pub(super) fn next_link_check(&self) -> Option<Duration> {
         let checked = self.detector.checked;
         let links = self.links.values();
-        links
-            .filter_map(|link| link.due_at(&self.timing, checked))
-            .min()
+        let due = links.filter_map(|link| link.due_at(&self.timing, checked));
+        due.chain(self.detector.pinged).min()
     }
 
     /// When the next suspected member's time is over, or this node speaks for itself.

@@ -145,7 +145,7 @@ impl Brain {
             return;
         }
         match frame {
-            Frame::Ping(UNANSWERED) => {}
+            Frame::Ping(UNANSWERED) => self.detector.ping_along(now.mono),
             Frame::Ping(number) => self.send(link, Frame::Pong(number)),
             Frame::Pong(_) => {}
             Frame::Alive(all) => {
