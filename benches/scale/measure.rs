@@ -11,9 +11,9 @@ const STEP: Duration = Duration::from_millis(5);
 /// Machines of a crowd start within this time.
 const START_WITHIN: Duration = Duration::from_secs(5);
 /// A network that does not know all its nodes after this long never will.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 /// After that, what it has to say once is said.
-const CALM: Duration = Duration::from_secs(60);
+pub(crate) const CALM: Duration = Duration::from_secs(60);
 
 /// A world of links over some distance, with this share of packets lost.
 pub(crate) fn wide_world(seed: u64, loss: f64) -> World {

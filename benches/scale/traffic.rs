@@ -5,7 +5,7 @@ use std::time::Instant;
 use warren::mesh::alive::{Alive, LifeState};
 use warren::mesh::wire::Frame;
 
-use crate::measure::{quantile, settle, settled, wide_world};
+use crate::measure::{CALM, PATIENCE, quantile, settled, wide_world};
 use crate::options::Options;
 use crate::report::{Outcome, Unit};
 use crate::spread::writes;
@@ -15,6 +15,10 @@ const SIZES: [usize; 3] = [10, 20, 1_000];
 const TEN_THOUSAND: usize = 10_000;
 /// What a node of an idle network sends at most, everything counted.
 const IDLE_BYTES_PER_S: f64 = 2_048.0;
+/// The same among 10,000.
+const IDLE_BYTES_10_000: f64 = 4_096.0;
+/// How many of them know everybody.
+const SAMPLE: usize = 50;
 /// An entry is everywhere within this, for 99 of 100 nodes and writes, among 10,000.
 const ENTRY_P99_MS: f64 = 2_000.0;
 /// How long an idle network is watched.
@@ -31,7 +35,12 @@ pub(crate) fn idle(options: &Options) -> Outcome {
     for nodes in sizes {
         match settled(options, nodes, 0.0) {
             Ok(mut world) => {
-                outcome = watch_idle(outcome, &mut world, &format!("{nodes} nodes: "));
+                outcome = watch_idle(
+                    outcome,
+                    &mut world,
+                    &format!("{nodes} nodes: "),
+                    IDLE_BYTES_PER_S,
+                );
                 options.keep(world);
             }
             Err(failed) => return failed,
@@ -40,7 +49,7 @@ pub(crate) fn idle(options: &Options) -> Outcome {
     outcome
 }
 
-fn watch_idle(outcome: Outcome, world: &mut World, size: &str) -> Outcome {
+fn watch_idle(outcome: Outcome, world: &mut World, size: &str, most: f64) -> Outcome {
     world.reset_traffic();
     world.run(secs(WATCHED_S));
     let sent = world.sent();
@@ -52,23 +61,32 @@ fn watch_idle(outcome: Outcome, world: &mut World, size: &str) -> Outcome {
             format!("{size}idle max"),
             rate(1_000),
             Unit::BytesPerSecond,
-            IDLE_BYTES_PER_S,
+            most,
         )
 }
 
-/// 10,000 nodes: how fast an entry spreads, and what being idle costs.
+/// 10,000 nodes: how fast an entry spreads, and what being idle costs. A sample knows all of them,
+/// the others their neighbours; see `tests/sim/world/sample.rs`.
 pub(crate) fn ten_thousand(options: &Options) -> Outcome {
     let nodes = options.nodes_or(TEN_THOUSAND);
     let mut world = wide_world(options.seed, 0.01);
-    if let Err(outcome) = settle(&mut world, nodes) {
-        return outcome;
+    world.acquainted(nodes, secs(30));
+    if world.settle_acquainted(PATIENCE).is_none() {
+        return Outcome::new(nodes).problem("not all nodes came to know their neighbours");
+    }
+    let sample: Vec<usize> = (0..nodes).step_by(nodes.div_ceil(SAMPLE)).collect();
+    world.tell_all(&sample);
+    world.run(CALM);
+    let full = |node: &usize| (0..nodes).all(|other| other == *node || world.online(*node, other));
+    if !sample.iter().all(full) {
+        return Outcome::new(nodes).problem("the sample does not know everybody");
     }
     let (mut each, mut last) = writes(&mut world, nodes);
     let outcome = Outcome::new(nodes)
         .goal("p99", each.at(990), Unit::Milliseconds, ENTRY_P99_MS)
         .figure("max", last.at(1_000), Unit::Milliseconds);
-    world.run(secs(60));
-    watch_idle(outcome, &mut world, "")
+    world.run(CALM);
+    watch_idle(outcome, &mut world, "", IDLE_BYTES_10_000)
 }
 
 /// Frames that a brain only counts: what one costs the simulator, that brain's work included.

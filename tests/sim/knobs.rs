@@ -405,3 +405,30 @@ fn one_seed_gives_one_world() {
     assert_eq!(run(4), run(4));
     assert_ne!(run(4), run(5));
 }
+
+/// A machine that is told of its neighbours only keeps the links it would keep if it knew everybody,
+/// and what is written spreads alike; a sample comes to know all.
+#[test]
+fn machines_that_know_their_neighbours_only_behave_as_members_of_a_large_network() {
+    let mut world = World::large(1);
+    world.acquainted(60, secs(3));
+    world.settle_acquainted(secs(30)).expect("to know few");
+    let links = |world: &World, node: usize| {
+        let linked = |other: &usize| !world.kept(node, *other).is_empty();
+        (0..60).filter(linked).count()
+    };
+    assert!((0..60).all(|node| (5..=12).contains(&links(&world, node))));
+    assert!((1..60).any(|other| !world.online(0, other)));
+
+    world.tell_all(&[0, 30]);
+    world.run(secs(20));
+    for node in [0, 30] {
+        assert!((0..60).all(|other| other == node || world.online(node, other)));
+        assert!(links(&world, node) <= 14);
+    }
+    let entry = world.put(45, "key", Some("v"));
+    let has_it = |world: &World, node| world.brain(node).ledger().get(&entry.slot).is_some();
+    world.until("the entry everywhere", secs(1), |world| {
+        (0..60).all(|node| has_it(world, node))
+    });
+}

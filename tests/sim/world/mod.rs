@@ -18,6 +18,7 @@ mod look;
 mod network;
 mod process;
 mod puppet;
+mod sample;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -158,6 +159,8 @@ pub(crate) struct Machine {
     pub(crate) cloned: bool,
     /// Frames that a puppet, a machine without a brain, was sent.
     pub(crate) inbox: Vec<Frame>,
+    /// The only members it is told of, if it is not told of all; see [`World::acquainted`].
+    knows: Option<BTreeSet<NodeId>>,
     brain: Option<Box<Brain>>,
     puppet: bool,
     /// A puppet's: see [`World::puppet_answers`] and [`World::teach`].
@@ -337,6 +340,7 @@ impl World {
             searches: Vec::new(),
             cloned: false,
             inbox: Vec::new(),
+            knows: None,
             brain: None,
             puppet: false,
             hello: None,

@@ -205,6 +205,9 @@ impl World {
             return;
         };
         let (node, link) = (joined.ends[end].node, joined.ends[end].link);
+        let Some(frame) = self.heard_of(joined.ends[1 - end].node, node, frame) else {
+            return;
+        };
         if self.nodes[node].puppet {
             return self.puppet_hears(conn, node, frame);
         }
