@@ -1,12 +1,13 @@
 //! P2PRC's routes over HTTP, for programs that speak them: off unless asked for, and the only
 //! server here that strangers may reach. What requests mean is said in
 //! [`crate::formats::p2prc_http`]; what becomes of rows that are sent, in
-//! [`crate::mesh::ip_table`]. Nothing that a stranger sends is connected to, and `~/.ssh` is
-//! never touched.
+//! [`crate::mesh::ip_table`]; of FRP servers, in [`crate::service::frps`]. Nothing that a stranger
+//! sends is connected to, and `~/.ssh` is never touched.
 //!
 //! A client is bounded in requests, connections, bytes and time; pages in a browser are refused.
 
 mod clients;
+mod frp;
 mod key;
 
 use std::io;
@@ -36,6 +37,7 @@ use crate::formats::p2prc_http::{
     TableForm, UploadForm, route,
 };
 use crate::mesh::ip_table::{Scope, Stranger};
+use crate::service::frps::Frps;
 use clients::{Clients, Cost, Who};
 pub use key::{Key, KeyError};
 
@@ -57,12 +59,14 @@ const PIECE_BYTES: usize = 64 * 1024;
 const LEFT_OUT: HeaderName = HeaderName::from_static("warren-left-out");
 
 /// Serves `listener` until `cancel`, then lets running requests finish for a few seconds at most.
-/// `machine` is what `/server_info` says; with a `key`, only requests that carry it are answered.
+/// `machine` is what `/server_info` says; with a `key`, only requests that carry it are answered;
+/// with `frps`, who asks for an FRP server gets one, which outlives this.
 pub async fn serve(
     listener: TcpListener,
     control: Arc<dyn Control>,
     machine: Machine,
     key: Option<Key>,
+    frps: Option<Frps>,
     cancel: CancellationToken,
 ) {
     let mut noise = vec![0; NOISE_BYTES];
@@ -71,6 +75,7 @@ pub async fn serve(
         control,
         machine,
         key,
+        frps,
         clients: Mutex::default(),
         transfers: Arc::new(Semaphore::new(TRANSFERS)),
         noise: noise.into(),
@@ -136,6 +141,7 @@ struct Site {
     control: Arc<dyn Control>,
     machine: Machine,
     key: Option<Key>,
+    frps: Option<Frps>,
     clients: Mutex<Clients>,
     transfers: Arc<Semaphore>,
     noise: Bytes,
@@ -214,7 +220,7 @@ impl Site {
         };
         match asked {
             Asked::ServerInfo => Ok(respond(Answer::server_info(&self.machine))),
-            Asked::FrpPort => Err(Answer::no_frp().into()),
+            Asked::FrpPort => self.frp_port(guest, request.headers()).await,
             Asked::Download => self.download(guest),
             Asked::Upload => self.upload(guest, request).await,
             Asked::Table => self.table(guest, request).await,
@@ -272,10 +278,8 @@ impl Site {
 
     /// Who it is. What came through a proxy came from anywhere; who has the key is of the site.
     fn stranger(&self, ip: IpAddr, headers: &HeaderMap) -> Stranger {
-        const OF_PROXIES: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
-        let forwarded = OF_PROXIES.iter().any(|name| headers.contains_key(*name));
         let scope = match Scope::of(ip) {
-            Some(scope) if !forwarded => scope,
+            Some(scope) if !is_forwarded(headers) => scope,
             _ => Scope::Global,
         };
         let scope = match self.key {
@@ -327,6 +331,12 @@ impl Site {
         // Nothing that runs under the lock leaves the clients half changed.
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a request came through a proxy, which is who connected.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    const OF_PROXIES: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
+    OF_PROXIES.iter().any(|name| headers.contains_key(*name))
 }
 
 /// P2PRC's clients are programs. A page that a browser shows could send forms from the inside.

@@ -52,6 +52,7 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     let (crypto, discovery) = intervals(config)?;
     let builder = builder(config, token)
         .p2prc_key(p2prc_key(config)?)
+        .frps(config.set.frps.clone())
         .data_dir(dir)
         .found(plan.found)
         .intervals(crypto, discovery);

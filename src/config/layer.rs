@@ -127,6 +127,8 @@ layer! {
     p2prc_http "p2prc-http": Http,
     /// File with the key for them.
     p2prc_http_key_file "p2prc-http-key-file": PathBuf,
+    /// FRP's server, for P2PRC nodes that ask for one.
+    frps "frps": PathBuf,
     /// Switches LAN discovery off.
     no_mdns "no-mdns": bool,
     /// Print the ready line on stdout, and nothing else.

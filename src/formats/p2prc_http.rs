@@ -8,7 +8,7 @@
 //! | `GET /50` | [`DOWNLOAD_BYTES`] |
 //! | `GET`, `POST /upload` | reads a form with a file ([`UploadForm`]) |
 //! | `POST /IpTable` | reads a form with a table ([`TableForm`]), answers with the merged one |
-//! | `GET /FRPPort`, `/FRPport` | 501: no FRP server runs here |
+//! | `GET /FRPPort`, `/FRPport` | the port of an FRP server, or 501 where there is none |
 
 use std::borrow::Borrow;
 
@@ -144,7 +144,13 @@ impl Answer {
         Self::text(200, format!("'{file}' uploaded!"))
     }
 
-    /// Answers the question for an FRP server. A client that takes the text for a port fails.
+    /// Answers the question for an FRP server with its port. P2PRC's client reads all of the body
+    /// as a number.
+    pub fn frp_port(port: u16) -> Self {
+        Self::text(200, port.to_string())
+    }
+
+    /// Answers the question for an FRP server where there is none. A client that takes the text for a port fails.
     pub fn no_frp() -> Self {
         Self::refusal(
             501,
@@ -380,7 +386,13 @@ mod tests {
         for case in cases {
             let word = |key: &str| case[key].as_str().unwrap_or_default();
             let kind = case["type"].as_str();
-            let answer = answer(word("method"), word("path"), kind, word("body"));
+            let frp_port = case["frp_port"]
+                .as_u64()
+                .map(|port| port.try_into().unwrap());
+            let answer = match (frp_port, route(word("method"), word("path"))) {
+                (Some(port), Route::To(Asked::FrpPort)) => Answer::frp_port(port),
+                _ => answer(word("method"), word("path"), kind, word("body")),
+            };
             let body = String::from_utf8(answer.body).unwrap();
             let said = (u64::from(answer.status), answer.kind, body.as_str());
             let expected = case["status"].as_u64().unwrap();

@@ -45,6 +45,7 @@ pub struct NodeBuilder {
     pub(super) http_token: bool,
     pub(super) p2prc_http: Option<SocketAddr>,
     pub(super) p2prc_key: Option<Key>,
+    pub(super) frps: Option<PathBuf>,
     pub(super) admin_socket: bool,
     pub(super) clock: Option<Clock>,
     pub(super) drain_timeout: Option<Duration>,
@@ -134,6 +135,13 @@ impl NodeBuilder {
     /// The key that requests to P2PRC's routes must carry. Default: none.
     pub fn p2prc_key(mut self, key: Option<Key>) -> Self {
         self.p2prc_key = key;
+        self
+    }
+
+    /// The program that is run for P2PRC nodes which ask for an FRP server: `frps`. Needs
+    /// [`NodeBuilder::p2prc_http`]. Default: they get none.
+    pub fn frps(mut self, program: Option<PathBuf>) -> Self {
+        self.frps = program;
         self
     }
 

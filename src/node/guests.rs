@@ -13,6 +13,7 @@ use super::Node;
 use crate::api::Control;
 use crate::api::p2prc::{self, Key};
 use crate::formats::p2prc_http::Machine;
+use crate::service::frps::Frps;
 
 /// How long requests may take to end, at most; the server cuts them earlier.
 const END: Duration = Duration::from_secs(10);
@@ -28,8 +29,15 @@ pub(super) struct Guests {
     tasks: TaskTracker,
 }
 
+/// Where its clients come in: bound, not served yet.
+pub(super) struct Door {
+    pub(super) listener: TcpListener,
+    /// FRP servers for them.
+    pub(super) frps: Option<Frps>,
+}
+
 impl Guests {
-    /// Stops accepting and waits for running requests.
+    /// Stops accepting, waits for running requests, and ends the FRP servers.
     pub(super) async fn drain(&self, limit: Duration) {
         self.leave.cancel();
         self.tasks.close();
@@ -45,17 +53,23 @@ impl Guests {
 }
 
 impl Node {
-    pub(super) async fn serve_guests(&self, listener: TcpListener, key: Option<Key>) {
+    pub(super) async fn serve_guests(&self, door: Door, key: Option<Key>) {
+        let Door { listener, frps } = door;
         let dir = self.inner.data_dir.clone();
         let read = tokio::task::spawn_blocking(move || machine(&dir)).await;
         let mut machine = read.unwrap_or_default();
         machine.hostname = self.inner.name.to_string();
         let control: Arc<dyn Control> = Arc::new(self.clone());
         let guests = &self.inner.guests;
-        let serve = p2prc::serve(listener, control, machine, key, guests.leave.clone());
+        let leave = guests.leave.clone();
+        let serve = p2prc::serve(listener, control, machine, key, frps.clone(), leave);
         let cut = guests.cut.clone();
         guests.tasks.spawn(async move {
             cut.run_until_cancelled(serve).await;
+            // A client's connection to its server lasts as long as both: there is no waiting.
+            if let Some(frps) = frps {
+                frps.stop().await;
+            }
         });
     }
 }

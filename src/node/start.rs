@@ -1,6 +1,6 @@
 //! The start of a node, in order: lock the directory, open the store, bind, then dial.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::builder::{DEFAULT_HTTP, DEFAULT_LISTEN, Http, NodeBuilder};
-use super::guests::Guests;
+use super::guests::{Door, Guests};
 use super::refusal::{net_error, store_error};
 use super::roles::Roles;
 use super::tunnels::Incoming;
@@ -34,6 +34,7 @@ use crate::net::gate::SharedGate;
 use crate::net::{LinkEvent, Net, NetError, NetSetup};
 use crate::service::counts::Counters;
 use crate::service::expose::Exposes;
+use crate::service::frps::{Frps, FrpsLimits};
 use crate::service::ip_table::IpTable;
 use crate::service::measure::Measuring;
 use crate::store::{Change, Holder, Loaded, NodeText, Store, files};
@@ -66,7 +67,7 @@ pub(super) struct Start {
 /// What local clients come in by: bound, not served yet.
 struct Doors {
     http: Option<TcpListener>,
-    p2prc: Option<TcpListener>,
+    p2prc: Option<Door>,
     admin: Option<AdminSocket>,
 }
 
@@ -182,7 +183,8 @@ impl Start {
         let tasks = TaskTracker::new();
         tasks.spawn(running);
         let http = doors.http.as_ref().and_then(|http| http.local_addr().ok());
-        let p2prc = doors.p2prc.as_ref().and_then(|door| door.local_addr().ok());
+        let p2prc = doors.p2prc.as_ref();
+        let p2prc = p2prc.and_then(|door| door.listener.local_addr().ok());
         let roles = Roles::new(&kept_roles);
         let key = self.config.p2prc_key.clone();
         let at = Bound {
@@ -199,8 +201,8 @@ impl Start {
         }
         node.watch_readiness();
         node.share_ip_table();
-        if let Some(listener) = doors.p2prc {
-            node.serve_guests(listener, key).await;
+        if let Some(door) = doors.p2prc {
+            node.serve_guests(door, key).await;
         }
         node.restore_roles(kept_roles).await;
         Ok(node)
@@ -372,15 +374,42 @@ impl Start {
         }
     }
 
-    async fn bind_p2prc(&self) -> Result<Option<TcpListener>, NodeError> {
+    async fn bind_p2prc(&self) -> Result<Option<Door>, NodeError> {
         let Some(addr) = self.config.p2prc_http else {
-            return Ok(None);
+            return match self.config.frps {
+                Some(_) => Err(
+                    NodeError::new("usage", "--frps is given, but not --p2prc-http")
+                        .with_hint("say with --p2prc-http where P2PRC's routes are answered"),
+                ),
+                None => Ok(None),
+            };
         };
+        let frps = self.frps(addr.ip())?;
         let bound = TcpListener::bind(addr).await;
-        bound.map(Some).map_err(|error| {
+        let listener = bound.map_err(|error| {
             NodeError::new("in_use", format!("P2PRC HTTP {addr}: {error}"))
                 .with_hint("choose another address with --p2prc-http, or leave it out")
-        })
+        })?;
+        Ok(Some(Door { listener, frps }))
+    }
+
+    /// FRP servers for who asks P2PRC's routes at the address `at`.
+    fn frps(&self, at: IpAddr) -> Result<Option<Frps>, NodeError> {
+        let Some(program) = &self.config.frps else {
+            return Ok(None);
+        };
+        let frps = Frps::new(program, at, FrpsLimits::default());
+        let frps = frps.map_err(|error| {
+            let message = format!("--frps {}: {error}", program.display());
+            NodeError::new("usage", message).with_hint("give the path of FRP's server, `frps`")
+        })?;
+        if !at.is_loopback() && self.config.p2prc_key.is_none() {
+            tracing::warn!(
+                "whoever reaches {at} may open ports of this machine with --frps; \
+                 --p2prc-http-key-file admits only who has the key"
+            );
+        }
+        Ok(Some(frps))
     }
 
     async fn bind_http(&self) -> Result<Option<TcpListener>, NodeError> {

@@ -13,6 +13,7 @@
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
 //! | [`tls`] | TLS towards clients |
 //! | [`measure`] | throughput of the way to another node, asked and served |
+//! | [`frps`] | FRP servers for P2PRC nodes that ask for a relay: processes that it starts and ends |
 //! | [`probe`] | asks many P2PRC servers at once over HTTP whether they answer, and how fast |
 //! | [`counts`] | connections per service and node |
 //! | [`ip_table`] | machines that are reached by address: the one way to read and change them |
@@ -29,6 +30,7 @@ pub mod end;
 pub mod expose;
 #[cfg(feature = "p2p")]
 mod far;
+pub mod frps;
 #[cfg(feature = "p2p")]
 pub mod head;
 #[cfg(feature = "p2p")]

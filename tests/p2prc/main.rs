@@ -12,6 +12,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod frps;
 mod limits;
 mod probed;
 mod routes;

@@ -10,6 +10,8 @@ use crate::mesh::rate::Rate;
 const MAX_CLIENTS: usize = 4_096;
 /// Connections of one client at once.
 const MAX_CONNECTIONS: usize = 16;
+/// FRP servers of one client at once: P2PRC asks for two, for itself and for SSH.
+const MAX_SERVERS: usize = 4;
 /// New machines that one client may bring at once, and how long until as many are free again.
 const NEW_ROWS: f64 = 256.0;
 const NEW_ROWS_PERIOD_S: f64 = 3_600.0;
@@ -25,6 +27,8 @@ pub(super) enum Cost {
     Download,
     /// An upload besides.
     Upload,
+    /// An FRP server besides.
+    Server,
 }
 
 impl Cost {
@@ -33,6 +37,7 @@ impl Cost {
         match self {
             Self::Request => "1",
             Self::Table | Self::Download | Self::Upload => "5",
+            Self::Server => "60",
         }
     }
 }
@@ -67,13 +72,20 @@ impl Site {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Who(Option<Site>);
 
+/// Whether two addresses are those of one client.
+pub(super) fn are_one(a: IpAddr, b: IpAddr) -> bool {
+    Site::of(a) == Site::of(b)
+}
+
 struct Client {
     requests: Rate,
     tables: Rate,
     downloads: Rate,
     uploads: Rate,
+    servers: Rate,
     rows: Rate,
     connections: usize,
+    running: usize,
 }
 
 impl Default for Client {
@@ -84,8 +96,10 @@ impl Default for Client {
             tables: Rate::new(0.2, 10.0),
             downloads: Rate::new(0.2, 5.0),
             uploads: Rate::new(0.2, 10.0),
+            servers: Rate::new(1.0 / 60.0, 4.0),
             rows: Rate::new(NEW_ROWS / NEW_ROWS_PERIOD_S, NEW_ROWS),
             connections: 0,
+            running: 0,
         }
     }
 }
@@ -97,9 +111,10 @@ impl Client {
             &self.tables,
             &self.downloads,
             &self.uploads,
+            &self.servers,
             &self.rows,
         ];
-        self.connections == 0 && rates.iter().all(|rate| rate.is_full(now))
+        self.connections + self.running == 0 && rates.iter().all(|rate| rate.is_full(now))
     }
 }
 
@@ -124,6 +139,20 @@ impl Clients {
         client.connections = client.connections.saturating_sub(1);
     }
 
+    /// Takes one more FRP server of a client, unless it has too many.
+    pub(super) fn begin_server(&mut self, who: Who) -> bool {
+        let client = self.client(who);
+        let taken = client.running < MAX_SERVERS;
+        client.running += usize::from(taken);
+        taken
+    }
+
+    /// An FRP server that was taken has ended.
+    pub(super) fn end_server(&mut self, who: Who) {
+        let client = self.client(who);
+        client.running = client.running.saturating_sub(1);
+    }
+
     /// Whether a client may do what costs that.
     pub(super) fn charge(&mut self, who: Who, now: Duration, cost: Cost) -> bool {
         let client = self.client(who);
@@ -132,6 +161,7 @@ impl Clients {
             Cost::Table => &mut client.tables,
             Cost::Download => &mut client.downloads,
             Cost::Upload => &mut client.uploads,
+            Cost::Server => &mut client.servers,
         };
         rate.take(now, 1.0)
     }
@@ -200,6 +230,26 @@ mod tests {
         let v6 = |n: u16| IpAddr::from([0x2a00, 1, 2, n, 0, 0, 0, n]);
         let entered = (0..99).filter(|n| clients.enter(v6(*n), NOW).is_some());
         assert_eq!(entered.count(), MAX_CONNECTIONS);
+    }
+
+    #[test]
+    fn a_client_with_a_server_is_not_forgotten_and_has_only_so_many() {
+        let mut clients = Clients::default();
+        let who = clients.enter(ip(1), NOW).unwrap();
+        assert_eq!((0..9).filter(|_| clients.begin_server(who)).count(), 4);
+        clients.leave(who);
+        clients.end_server(who);
+        let most = u32::try_from(MAX_CLIENTS).unwrap();
+        for n in 2..=most + 1 {
+            let other = clients.enter(ip(n), NOW).unwrap();
+            clients.leave(other);
+        }
+        assert_eq!((0..9).filter(|_| clients.begin_server(who)).count(), 1);
+        assert!(are_one(
+            "2a00:0:1:2::3".parse().unwrap(),
+            "2a00:0:1::".parse().unwrap()
+        ));
+        assert!(!are_one(ip(1), ip(2)));
     }
 
     #[test]

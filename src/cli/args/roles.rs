@@ -52,6 +52,10 @@ pub(crate) struct NodeArgs {
     /// File with the key that requests to P2PRC's routes must carry; default none
     #[arg(long, value_name = "FILE")]
     p2prc_http_key_file: Option<PathBuf>,
+    /// FRP's server, run for P2PRC nodes that ask for a relay with GET /FRPPort; it opens ports of
+    /// this machine for them; default none, they are told 501
+    #[arg(long, value_name = "PATH")]
+    frps: Option<PathBuf>,
     /// No discovery on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -179,6 +183,7 @@ impl NodeArgs {
         layer
             .p2prc_http_key_file
             .clone_from(&self.p2prc_http_key_file);
+        layer.frps.clone_from(&self.frps);
         layer.no_mdns = said(self.no_mdns);
         layer.drain_timeout = self.drain_timeout;
         layer.print_ready = said(self.print_ready);
