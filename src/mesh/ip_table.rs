@@ -15,12 +15,14 @@ use super::measure::{Measurement, Throughput};
 
 mod host;
 mod order;
+mod reached;
 mod scope;
 pub mod shared;
 mod table;
 
 pub use host::{Host, HostError, Place, parse_port};
 pub use order::{Sort, SortError};
+pub use reached::Reached;
 pub use scope::Scope;
 pub use table::{
     Edits, MAX_POSTED, MAX_POSTED_BYTES, MAX_TOLD_ROWS, Merged, Posted, Probe, Recorded, Refused,

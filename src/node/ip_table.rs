@@ -39,6 +39,8 @@ impl Node {
         self.spawn(async move {
             let mut events = node.events();
             let mut changed = node.inner.ip_table.watch();
+            let mut view = node.watch();
+            node.note_reached();
             loop {
                 let (took, all_told) = node.share(&bucket).await;
                 let rest = (took * REST).clamp(COLLECT, MAX_REST);
@@ -51,8 +53,17 @@ impl Node {
                         }
                     }
                 };
+                let moves = async {
+                    while view.changed().await.is_ok() {
+                        if node.note_reached() {
+                            return true;
+                        }
+                    }
+                    false
+                };
                 let goes_on = tokio::select! {
                     goes_on = news => goes_on,
+                    goes_on = moves => goes_on,
                     changed = changed.changed() => changed.is_ok(),
                     () = tokio::time::sleep(RETRY), if !all_told => true,
                 };
@@ -111,6 +122,14 @@ impl Node {
             self.ledger().remove(bucket.clone(), key.to_owned()).await?;
         }
         Ok(())
+    }
+
+    /// Notes where members are reached, this one included; returns whether that is news.
+    fn note_reached(&self) -> bool {
+        let own = self.inner.advertise.iter().copied();
+        let own = own.chain(self.reached_at()).map(|at| (self.inner.id, at));
+        let members: Vec<_> = own.chain(self.inner.net.peers()).collect();
+        self.inner.ip_table.reached(&members)
     }
 
     /// Where P2PRC's clients reach this node, if they do; else where members do.

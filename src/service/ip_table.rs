@@ -48,6 +48,9 @@ struct Inner {
     table: Mutex<Table>,
     /// This node's row, should it need one.
     new_own: Mutex<Option<Row>>,
+    /// Where members were reached.
+    #[cfg(feature = "p2p")]
+    reached: Mutex<crate::mesh::ip_table::Reached>,
     /// Held from the decision about a change until it is taken over.
     turn: Arc<Turn<()>>,
     changed: watch::Sender<()>,
@@ -165,6 +168,8 @@ impl IpTable {
             store,
             table: Mutex::new(table),
             new_own: Mutex::default(),
+            #[cfg(feature = "p2p")]
+            reached: Mutex::default(),
             turn: Arc::default(),
             changed: watch::Sender::new(()),
         }))
@@ -333,12 +338,21 @@ impl IpTable {
         *lock(&self.0.new_own) = Some(row);
     }
 
-    /// What others tell now, as their entries of the ledger have it; and what `me` should tell
-    /// them.
+    /// Members are reached there now. Returns whether that is news; then what others tell is to
+    /// be heard anew.
+    #[cfg(feature = "p2p")]
+    pub(crate) fn reached(&self, members: &[(NodeId, std::net::SocketAddr)]) -> bool {
+        lock(&self.0.reached).note(members)
+    }
+
+    /// What others tell now, as their entries of the ledger have it, but for what they say of
+    /// addresses at which other members are; and what `me` should tell them.
     #[cfg(feature = "p2p")]
     pub(crate) fn hear(&self, entries: &[Entry], me: NodeId) -> Vec<Arc<Row>> {
+        let told = told(entries, Some(me)).into_iter();
+        let reached = lock(&self.0.reached).clone();
         let mut table = self.table();
-        table.set_told(told(entries, Some(me)));
+        table.set_told(told.filter_map(|told| reached.judge(told)));
         table.shared(me)
     }
 

@@ -49,6 +49,54 @@ fn a_daemon_answers_as_the_directory_itself_does() {
 }
 
 #[test]
+fn case_20_nobody_claims_an_address_at_which_another_member_is_reached() {
+    let world = World::new();
+    let start = world.network();
+    let root = start("root", &["--name", "root"]);
+    let peer = format!("{}@{}", root.id(), root.udp());
+    let one = start("one", &["--connect", &peer, "--name", "one"]);
+    let two = start("two", &["--connect", &peer, "--name", "two"]);
+    let [at_root, at_one, at_two] = ["root", "one", "two"].map(|data| Table::new(&world, data));
+    eventually("the root has links", || {
+        let nodes = world.json(&["nodes", "--json", "--data-dir", "root"]);
+        let nodes = nodes["nodes"].as_array().unwrap();
+        nodes
+            .iter()
+            .filter(|n| n["path"]["kind"] == "direct")
+            .count()
+            == 2
+    });
+    at_two.said(&["annotate", "forged", "--address", &one.udp()]);
+    let tells = |n: usize| {
+        let list = world.json(&["ledger", "ls", "iptable", "--json", "--data-dir", "root"]);
+        let entries = list["entries"].as_array().unwrap();
+        entries.iter().filter(|e| e["author"] == two.id()).count() == n
+    };
+    eventually("the claim has come", || tells(1));
+    // What comes later is read with it.
+    at_two.said(&["add", "192.0.2.60"]);
+    for table in [&at_root, &at_one] {
+        eventually("a later row is there", || {
+            table
+                .rows()
+                .iter()
+                .any(|row| row["address"] == "192.0.2.60:8088")
+        });
+        let rows = table.rows();
+        assert!(
+            rows.iter().all(|row| row["address"] != one.udp()),
+            "{rows:?}"
+        );
+    }
+    at_one.said(&["annotate", "true"]);
+    eventually("it says so itself", || {
+        let mut rows = at_root.rows().into_iter();
+        let row = rows.find(|row| row["address"] == one.udp());
+        row.is_some_and(|r| r["learnt_from"] == one.id() && r["custom_information"] == "true")
+    });
+}
+
+#[test]
 fn case_22_three_nodes_around_a_root_see_each_others_rows() {
     let world = World::new();
     let start = world.network();

@@ -471,7 +471,8 @@ fn is_users(row: &Row) -> bool {
     matches!(row.source, Source::Configured | Source::Imported)
 }
 
-fn author(row: &Row) -> Option<NodeId> {
+/// Who tells a row.
+pub(super) fn author(row: &Row) -> Option<NodeId> {
     match row.source {
         Source::Learnt(node) => Some(node),
         _ => None,
