@@ -3,7 +3,6 @@
 //! between HTTP and [`Control`].
 
 mod bench;
-mod download;
 mod ip_table;
 mod ledger;
 mod probe;

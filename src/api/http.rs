@@ -1,6 +1,5 @@
 //! The HTTP server on loopback: health, `/api/v1` with a stream of events, and LocalAI's
-//! `/api/p2p`. Read only. A browser
-//! on this machine runs other people's pages, so a request is answered only if it names this
+//! `/api/p2p`. Read only. A browser on this machine runs other people's pages, so a request is answered only if it names this
 //! server (`Host`, against DNS rebinding) and does not come from another page (`Origin`).
 
 mod events;
@@ -18,12 +17,15 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::{HeaderName, StatusCode, header};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
-use super::refusal::{Refusal, no_such_method, no_such_route};
+use super::input::Asked;
+use super::ip_table::ListQuery;
+use super::refusal::{Refusal, busy, no_such_method, no_such_route};
 use super::serve::{self, Acceptor, Limits};
-use super::shapes::{Nodes, Services, Status};
+use super::shapes::{NodeError, Nodes, Services, Status};
 use crate::formats::localai_p2p::{NodeList, P2p, Stats, Swarm, Workers};
 use events::Streams;
 use guard::LocalAddr;
@@ -35,6 +37,9 @@ const LIMITS: Limits = Limits {
     lifetime: Some(Duration::from_secs(60)),
     drain: Duration::from_secs(5),
 };
+
+/// IP tables that are written at once: each takes a thread for as long as its client reads.
+const MAX_TABLES: usize = 4;
 
 /// Serves `listener` until `cancel`, then lets running requests finish for a few seconds at most.
 ///
@@ -49,6 +54,7 @@ pub async fn serve(
     let site = Site {
         control,
         streams: Streams::new(cancel.clone()),
+        tables: Arc::new(Semaphore::new(MAX_TABLES)),
     };
     let router = router(site, hosts);
     serve::serve(Loopback { listener, router }, LIMITS, cancel).await;
@@ -75,6 +81,7 @@ impl Acceptor for Loopback {
 struct Site {
     control: Arc<dyn Control>,
     streams: Streams,
+    tables: Arc<Semaphore>,
 }
 
 impl FromRef<Site> for Arc<dyn Control> {
@@ -97,6 +104,7 @@ fn router(site: Site, hosts: Vec<String>) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/nodes", get(nodes))
         .route("/api/v1/services", get(services))
+        .route("/api/v1/iptable", get(ip_table))
         .route("/api/v1/events", get(events::stream))
         .fallback(no_such_page)
         .method_not_allowed_fallback(no_such_method)
@@ -111,7 +119,7 @@ fn router(site: Site, hosts: Vec<String>) -> Router {
 /// People who open the address in a browser learn what there is.
 async fn no_such_page(uri: http::Uri) -> Refusal {
     let Refusal(status, error) = no_such_route(uri).await;
-    let hint = "try /api/v1/status, /api/v1/nodes, /api/v1/services, /api/v1/events, /api/p2p, /livez or /readyz";
+    let hint = "try /api/v1/status, /api/v1/nodes, /api/v1/services, /api/v1/iptable, /api/v1/events, /api/p2p, /livez or /readyz";
     Refusal(status, error.with_hint(hint))
 }
 
@@ -148,6 +156,18 @@ async fn nodes(State(node): Node) -> Json<Nodes> {
 
 async fn services(State(node): Node) -> Json<Services> {
     Json(Services::of(&node.view(), &node.usage()))
+}
+
+async fn ip_table(
+    State(site): State<Site>,
+    Asked(asked): Asked<ListQuery>,
+) -> Result<Response, Response> {
+    let slot = site.tables.try_acquire_owned().map_err(|_| {
+        let message = format!("{MAX_TABLES} clients read the table already, and no more may");
+        let hint = "use `warren iptable ls --json`, which is not counted";
+        busy(NodeError::new("busy", message).with_hint(hint))
+    })?;
+    Ok(asked.answer(site.control.ip_table(), Some(slot)))
 }
 
 fn swarm(node: &dyn Control) -> Swarm {

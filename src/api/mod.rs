@@ -16,9 +16,11 @@
 pub mod admin;
 pub mod client;
 pub mod cookie;
+mod download;
 mod feed;
 pub mod http;
 mod input;
+mod ip_table;
 pub mod p2prc;
 pub mod probe;
 mod refusal;

@@ -2,9 +2,12 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{StatusCode, header};
 
 use super::shapes::{ErrorDocument, NodeError};
+
+/// Seconds after which a client that was refused may try again.
+const RETRY_AFTER: &str = "5";
 
 /// An error on its way out.
 #[derive(Debug)]
@@ -14,6 +17,12 @@ impl Refusal {
     pub(super) fn usage(message: impl Into<String>) -> Self {
         NodeError::new("usage", message).into()
     }
+}
+
+/// Everything that may run at once runs; what is asked for ends by itself.
+pub(super) fn busy(error: NodeError) -> Response {
+    let refusal = Refusal(StatusCode::SERVICE_UNAVAILABLE, error);
+    ([(header::RETRY_AFTER, RETRY_AFTER)], refusal).into_response()
 }
 
 impl From<NodeError> for Refusal {

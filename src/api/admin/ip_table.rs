@@ -7,23 +7,18 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::{Admin, download};
+use super::Admin;
+use crate::api::download;
 use crate::api::input::{Asked, Input, read_body};
+use crate::api::ip_table::ListQuery;
 use crate::api::refusal::Refusal;
 use crate::api::shapes::{
     AddMachine, Annotate, Machine, MachineAdded, NodeError, PruneRequest, Pruned, RemoveMachines,
-    TableImported, write_machines,
+    TableImported,
 };
 use crate::formats::iptable::{self, MAX_DOCUMENT_BYTES, Options, Profile};
-use crate::mesh::ip_table::{HostError, Place, Sort};
+use crate::mesh::ip_table::{HostError, Place};
 use crate::service::ip_table::{ImportOptions, TableError};
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    #[serde(default)]
-    sort: Sort,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,19 +38,15 @@ pub(super) struct ImportQuery {
 }
 
 pub(super) async fn list(State(admin): State<Admin>, Asked(asked): Asked<ListQuery>) -> Response {
-    let mut rows = admin.control.ip_table().rows();
-    download::json(move |out| {
-        asked.sort.sort(&mut rows);
-        write_machines(out, rows)
-    })
+    asked.answer(admin.control.ip_table(), None)
 }
 
 pub(super) async fn export(
     State(admin): State<Admin>,
     Asked(asked): Asked<ExportQuery>,
 ) -> Response {
-    let rows = admin.control.ip_table().rows();
-    download::json(move |out| iptable::write(out, rows, asked.format))
+    let table = admin.control.ip_table();
+    download::json(move |out| iptable::write(out, table.rows(), asked.format))
 }
 
 pub(super) async fn import(

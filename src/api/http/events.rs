@@ -10,14 +10,13 @@ use axum::extract::{Extension, State};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
-use http::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Site;
 use crate::api::feed::{Feed, KindQuery, Next, Told, Wanted};
 use crate::api::input::Asked;
-use crate::api::refusal::Refusal;
+use crate::api::refusal::{Refusal, busy};
 use crate::api::serve::Lease;
 use crate::api::shapes::NodeError;
 
@@ -25,8 +24,6 @@ use crate::api::shapes::NodeError;
 const MAX_STREAMS: usize = 32;
 /// How often a comment keeps proxies in between from taking a quiet stream for a dead one.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// Seconds after which a client that was refused may try again.
-const RETRY_AFTER: &str = "5";
 
 /// The streams of a server.
 #[derive(Clone)]
@@ -74,8 +71,7 @@ fn too_many() -> Response {
     let message = format!("{MAX_STREAMS} clients follow events already, and no more may");
     let error = NodeError::new("busy", message)
         .with_hint("close one of them, or use `warren events`, which is not counted");
-    let refusal = Refusal(StatusCode::SERVICE_UNAVAILABLE, error);
-    ([(header::RETRY_AFTER, RETRY_AFTER)], refusal).into_response()
+    busy(error)
 }
 
 /// Dropped with the connection that carries the answer.
