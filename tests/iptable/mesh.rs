@@ -97,6 +97,34 @@ fn case_20_nobody_claims_an_address_at_which_another_member_is_reached() {
 }
 
 #[test]
+fn case_23_in_a_chain_of_four_everybody_hears_of_everybody() {
+    let world = World::new();
+    let start = world.network();
+    let names = ["first", "second", "third", "last"];
+    let mut chain: Vec<Daemon> = Vec::new();
+    for name in names {
+        let before = chain.last();
+        let peer = before.map(|before| format!("{}@{}", before.id(), before.udp()));
+        let connect = peer.as_deref().map(|peer| ["--connect", peer]);
+        let connect = connect.iter().flatten().copied();
+        let flags: Vec<&str> = ["--name", name].into_iter().chain(connect).collect();
+        chain.push(start(name, &flags));
+    }
+    let tables = names.map(|data| Table::new(&world, data));
+    for (table, name) in tables.iter().zip(names) {
+        table.said(&["annotate", name]);
+    }
+    // A ledger has no hops.
+    for table in &tables {
+        eventually("everybody is known", || {
+            let rows = table.rows();
+            let said = |name: &&str| rows.iter().any(|row| row["custom_information"] == **name);
+            names.iter().all(|name| said(name))
+        });
+    }
+}
+
+#[test]
 fn case_22_three_nodes_around_a_root_see_each_others_rows() {
     let world = World::new();
     let start = world.network();

@@ -40,11 +40,24 @@ fn case_39_nothing_that_is_sent_is_connected_to() {
     bait.set_nonblocking(true).unwrap();
     let port = bait.local_addr().unwrap().port().to_string();
     let node = Node::start("atlas");
-    let answer = node.post_table(&document(&[row("bait", "127.0.0.1", &port, "")]));
-    assert_eq!(names(&answer), ["atlas", "bait"]);
-    assert_eq!(node.rows().len(), 1);
+    // The first leads there, the others to addresses of this machine alone.
+    let forged = (0..1_000).map(|n| {
+        let ip = format!("127.0.{}.{}", n / 250, n % 250 + 1);
+        row(&format!("bait{n}"), &ip, &port, "")
+    });
+    let answer = node.post_table(&document(&forged.collect::<Vec<_>>()));
+    assert_eq!(names(&answer)[..2], ["atlas", "bait0"]);
+    assert_eq!(answer.header("warren-left-out"), Some("744"));
+    let taken = node.rows().len();
+    assert_eq!(taken, 256);
     // The answer to one more request comes later than what the first would have begun.
     assert_eq!(node.get("/server_info").status, 200);
+    assert_eq!(bait.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    // Nor is it when the user measures what is in the table, unless it is named.
+    let probe = ["iptable", "probe", "--json"];
+    let output = warren(&node.mesh.dir("atlas"), &probe).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.matches("name it").count(), taken, "{text}");
     assert_eq!(bait.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 

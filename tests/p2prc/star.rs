@@ -64,6 +64,49 @@ fn case_22_three_nodes_in_a_star_see_each_others_rows_without_internet() {
     assert_eq!(told(), 1);
 }
 
+/// P2PRC's update: everybody in the table who was not asked yet is asked, so many times over.
+fn update(from: &Node, nodes: &[Node], hops: usize) {
+    let mut asked = vec![from.at.to_string()];
+    for _ in 0..hops {
+        for known in addresses(from) {
+            if !asked.contains(&known) {
+                let to = nodes.iter().find(|node| node.at.to_string() == known);
+                gossip(from, to.unwrap());
+                asked.push(known);
+            }
+        }
+    }
+}
+
+fn addresses(node: &Node) -> Vec<String> {
+    let rows = node.rows().into_iter();
+    rows.map(|row| row["address"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn case_23_in_a_chain_of_four_an_update_reaches_as_far_as_its_hops() {
+    // Two hops tell the first of the last, whom it asks with the third.
+    for (hops, heard_by_the_last) in [(2, 1), (3, 4)] {
+        let chain = ["first", "second", "third", "last"].map(Node::start);
+        for pair in chain.windows(2) {
+            pair[0].warren(&["iptable", "add", &pair[1].at.to_string()]);
+        }
+        for node in &chain {
+            node.warren(&["iptable", "annotate", &format!("from {}", node.name)]);
+        }
+        update(&chain[0], &chain, hops);
+        let known = [0, 3].map(|at: usize| addresses(&chain[at]).len());
+        assert_eq!(known, [4, heard_by_the_last], "{hops} hops");
+        // Whom the user named stays the user's.
+        let source = |at: usize| {
+            let row = chain[0].row(&chain[at].at.to_string());
+            row.unwrap()["source"].as_str().unwrap().to_owned()
+        };
+        assert_eq!([1, 2, 3].map(source), ["configured", "posted", "posted"]);
+    }
+}
+
 #[test]
 fn rows_of_the_inside_are_neither_taken_from_the_outside_nor_told_to_it() {
     let node = Node::start("atlas");

@@ -66,6 +66,30 @@ fn every_shipped_variant_loads_with_the_same_machine_and_latency() {
     }
 }
 
+/// The fuzz targets begin with the same files.
+#[test]
+fn files_that_were_shipped_load() {
+    let head = include_str!("../../../../fuzz/seeds/iptable_strict/p2prc-head");
+    let v110 = include_str!("../../../../fuzz/seeds/iptable_strict/p2prc-1.1.0");
+    let first = include_str!("../../../../fuzz/seeds/iptable_strict/p2prc-2021-03");
+    for (text, variant, place, name) in [
+        (head, Variant::V8, "139.59.162.154:8078", "Node1"),
+        (v110, Variant::V4, "139.162.246.221:8088", ""),
+        (first, Variant::V1, "23.23.232.2:8088", ""),
+    ] {
+        let document = strict(text);
+        assert_eq!(document.report.variant, Some(variant));
+        assert_eq!(places(&document), [place]);
+        assert_eq!(document.rows[0].name, name);
+        assert!(!document.rows[0].flags.nat);
+    }
+    let documented = include_str!("../../../../fuzz/seeds/iptable_lenient/documented-sample");
+    assert!(read(documented.as_bytes(), STRICT).is_err());
+    let document = read(documented.as_bytes(), LENIENT).unwrap();
+    assert_eq!(document.report.variant, Some(Variant::D3));
+    assert_eq!(places(&document), ["198.51.100.7:8088"]);
+}
+
 #[test]
 fn the_first_variant_counts_in_milliseconds() {
     let text = r#"{"ip_address":[{"ipv4":"23.23.232.2","latency":3,"download":34,"upload":50}]}"#;
