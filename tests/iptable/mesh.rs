@@ -119,7 +119,7 @@ fn case_23_in_a_chain_of_four_everybody_hears_of_everybody() {
         eventually("everybody is known", || {
             let rows = table.rows();
             let said = |name: &&str| rows.iter().any(|row| row["custom_information"] == **name);
-            names.iter().all(|name| said(name))
+            names.iter().all(said)
         });
     }
 }
