@@ -12,6 +12,7 @@ use super::{Node, NodeError};
 use crate::clock;
 use crate::mesh::entry::{Class, Entry};
 use crate::mesh::event::What;
+use crate::mesh::id::NodeId;
 use crate::mesh::ip_table::{Host, Place, Row, Source, shared};
 use crate::mesh::name::Bucket;
 
@@ -129,7 +130,9 @@ impl Node {
         let own = self.inner.advertise.iter().copied();
         let own = own.chain(self.reached_at()).map(|at| (self.inner.id, at));
         let members: Vec<_> = own.chain(self.inner.net.peers()).collect();
-        self.inner.ip_table.reached(&members)
+        let view = self.view();
+        let is_online = |id: &NodeId| view.nodes.get(id).is_some_and(|node| node.online);
+        self.inner.ip_table.reached(&members, is_online)
     }
 
     /// Where P2PRC's clients reach this node, if they do; else where members do.

@@ -338,11 +338,15 @@ impl IpTable {
         *lock(&self.0.new_own) = Some(row);
     }
 
-    /// Members are reached there now. Returns whether that is news; then what others tell is to
-    /// be heard anew.
+    /// Members are reached there now, and others are online without a link. Returns whether that
+    /// is news; then what others tell is to be heard anew.
     #[cfg(feature = "p2p")]
-    pub(crate) fn reached(&self, members: &[(NodeId, std::net::SocketAddr)]) -> bool {
-        lock(&self.0.reached).note(members)
+    pub(crate) fn reached(
+        &self,
+        members: &[(NodeId, std::net::SocketAddr)],
+        is_online: impl Fn(&NodeId) -> bool,
+    ) -> bool {
+        lock(&self.0.reached).note(members, is_online)
     }
 
     /// What others tell now, as their entries of the ledger have it, but for what they say of

@@ -20,12 +20,17 @@ const MAX_ADDRESSES: usize = 4_096;
 pub struct Reached(BTreeMap<SocketAddr, NodeId>);
 
 impl Reached {
-    /// These members are reached there now. Others stay where they were last, unless it is the
-    /// place of one of these now. Returns whether something is new.
-    pub fn note(&mut self, now: &[(NodeId, SocketAddr)]) -> bool {
+    /// These members are reached there now. Others that are online stay where they were last,
+    /// unless it is the place of one of these now; who is not online may be anywhere, and its
+    /// address another's. Returns whether something is new.
+    pub fn note(
+        &mut self,
+        now: &[(NodeId, SocketAddr)],
+        is_online: impl Fn(&NodeId) -> bool,
+    ) -> bool {
         let here: BTreeSet<NodeId> = now.iter().map(|(node, _)| *node).collect();
         let mut all = self.0.clone();
-        all.retain(|_, node| !here.contains(node));
+        all.retain(|_, node| !here.contains(node) && is_online(node));
         // It only has to forget some; which ones it are is no matter.
         while all.len() + now.len() > MAX_ADDRESSES && all.pop_first().is_some() {}
         let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
@@ -100,7 +105,7 @@ mod tests {
     fn reached(nodes: &[(u16, &str)]) -> Reached {
         let nodes = nodes.iter().map(|(n, at)| (node(*n), at.parse().unwrap()));
         let mut reached = Reached::default();
-        assert!(reached.note(&nodes.collect::<Vec<_>>()));
+        assert!(reached.note(&nodes.collect::<Vec<_>>(), |_| true));
         reached
     }
 
@@ -158,21 +163,31 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_moves_leaves_its_address_and_one_that_is_gone_does_not() {
+    fn a_member_leaves_its_address_when_it_moves_or_goes_and_not_with_its_link() {
         let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
         let (a, b) = (at("192.0.2.5:1"), at("[2001:db8::1]:1"));
         let mut reached = reached(&[(5, "192.0.2.5:1")]);
-        assert!(!reached.note(&[]));
-        assert!(!reached.note(&[(node(5), a)]));
         let claim = told(1, "192.0.2.5:1", true);
-        assert_eq!(reached.judge(claim.clone()), None);
-        assert!(reached.note(&[(node(5), b)]));
-        assert!(reached.judge(claim.clone()).is_some());
-        assert!(reached.note(&[(node(5), a)]));
-        assert!(reached.note(&[(node(1), a)]));
+        let everybody = |_: &NodeId| true;
+        for (now, is_news, is_claimed) in [
+            (vec![], false, false),
+            (vec![(node(5), a)], false, false),
+            (vec![(node(5), b)], true, true),
+            (vec![(node(5), a)], true, false),
+            (vec![(node(1), a)], true, true),
+            (vec![(node(5), a)], true, false),
+        ] {
+            assert_eq!(reached.note(&now, everybody), is_news, "{now:?}");
+            assert_eq!(
+                reached.judge(claim.clone()).is_some(),
+                is_claimed,
+                "{now:?}"
+            );
+        }
+        assert!(reached.note(&[], |id| *id != node(5)));
         assert_eq!(reached.judge(claim.clone()), Some(claim));
         for port in 1..=5_000 {
-            reached.note(&[(node(port), SocketAddr::new(a.ip(), port))]);
+            reached.note(&[(node(port), SocketAddr::new(a.ip(), port))], everybody);
         }
         assert_eq!(reached.0.len(), MAX_ADDRESSES);
     }

@@ -3,8 +3,8 @@
 //! Two kinds of knowledge are kept apart. *Kept* rows are this node's: what its user gave, itself,
 //! and what it measured. *Told* rows are what other nodes say in the ledger; they are read from
 //! there and never copied, so what is shown of them is a function of the ledger, in whatever order
-//! its entries came. A told row fills the name and the text that a kept one leaves open, and
-//! replaces nothing but what strangers sent.
+//! its entries came, and of where members are reached ([`super::Reached`]). A told row fills the
+//! name and the text that a kept one leaves open, and replaces nothing but what strangers sent.
 //!
 //! Changes are values: [`Table::import`] and its like say what is to be stored, and
 //! [`Table::apply`] takes it over when it is.
