@@ -17,7 +17,7 @@ use crate::mesh::datagram::FlowId;
 use crate::mesh::pace::{self, Pace};
 
 use super::endpoint::DATAGRAM_BUFFER;
-use super::link::TunnelGuard;
+use super::link::{Silence, TunnelGuard};
 
 /// Datagrams of one flow that wait for whoever takes them.
 pub const MAX_WAITING: usize = 64;
@@ -211,6 +211,11 @@ impl FlowEnd {
     /// The next datagram. It waits for ever on a link that has ended: the flow's stream tells.
     pub async fn recv(&mut self) -> Option<Parcel> {
         self.inbox.recv().await
+    }
+
+    /// Tells when the peer has been silent for too long.
+    pub fn silence(&self) -> Silence {
+        self.guard.silence()
     }
 }
 

@@ -261,20 +261,21 @@ impl Net {
         }
     }
 
-    /// Closes a link now; one of an older start of its node only after it was told why.
+    /// Closes a link now; one of an older start of its node only after it was told why, and one
+    /// that is silent when its tunnels have no hope either.
     pub fn close(&self, link: LinkId, code: CloseCode) {
         let Some(link) = self.link(link) else {
             return;
         };
-        if code == CloseCode::OldBoot {
+        match code {
             // QUIC drops what is queued when it closes, and the frame before this is the only
             // word the older process gets of its clone.
-            self.spawn(async move {
+            CloseCode::OldBoot => self.spawn(async move {
                 tokio::time::sleep(LAST_WORD).await;
                 link.close(code);
-            });
-        } else {
-            link.close(code);
+            }),
+            CloseCode::Timeout => link.lose(),
+            code => link.close(code),
         }
     }
 
@@ -353,6 +354,11 @@ impl Net {
             dialled,
             remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()),
             observed: greeting.hello.observed,
+            again: false,
+        };
+        let again = LinkUp {
+            again: true,
+            ..up.clone()
         };
         let source = network_of(up.remote.ip());
         let (link, waiting) = Link::new(id, greeting.peer, source, connection);
@@ -370,7 +376,7 @@ impl Net {
                 net.tasks
                     .spawn(net.tunnels.tunnel(link.peer, send, recv, guard));
             };
-            let run = link.run(control, waiting, &net.events, &net.refused, serve);
+            let run = link.run(control, waiting, &net.events, &again, &net.refused, serve);
             let end = run.await;
             lock(&net.links).remove(&id);
             let by_us = matches!(end, ConnectionError::LocallyClosed);

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::mesh::brain::Input;
+use crate::mesh::brain::{Input, LinkUp};
 use crate::mesh::close::CloseCode;
 use crate::mesh::datagram::FlowId;
 use crate::mesh::id::NodeId;
@@ -41,6 +41,13 @@ const KEPT_AFTER_TUNNEL: Duration = Duration::from_secs(30);
 /// Nor this soon after it came up: whoever dialled it is about to use it.
 const KEPT_AFTER_UP: Duration = Duration::from_secs(5);
 
+/// A link on which nothing was heard for too long keeps its tunnels for this much longer. A path
+/// that comes back carries them on with QUIC's next probe: after an outage of five seconds that
+/// may take five more, since probes go at doubling intervals (RFC 9002 §6.2).
+const KEPT_IN_SILENCE: Duration = Duration::from_secs(10);
+/// Between two looks whether such a link is heard again.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// Datagrams sorted before the link looks after its frames again.
 const SORTED_AT_ONCE: u32 = 64;
 
@@ -62,6 +69,7 @@ pub struct Link {
     queued: AtomicUsize,
     uses: Mutex<Uses>,
     retiring: AtomicBool,
+    lost: watch::Sender<bool>,
     idle: Notify,
     frames: AtomicU64,
     flows: Flows,
@@ -95,6 +103,26 @@ impl TunnelGuard {
 
     pub(super) fn connection(&self) -> &Connection {
         &self.link.connection
+    }
+
+    /// Tells when the peer has been silent for too long.
+    pub fn silence(&self) -> Silence {
+        Silence(self.link.lost.subscribe())
+    }
+}
+
+/// Tells when the peer of a link has been silent for too long: who has no answer yet need not wait
+/// for one any longer. What is under way may be carried on all the same.
+#[derive(Clone, Debug)]
+pub struct Silence(watch::Receiver<bool>);
+
+impl Silence {
+    /// Resolves when it is so. Cancel-safe.
+    pub async fn fell(&mut self) {
+        if self.0.wait_for(|lost| *lost).await.is_err() {
+            // The link is gone, which everything on it is told otherwise.
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -146,6 +174,7 @@ impl Link {
                 ended: false,
             }),
             retiring: AtomicBool::new(false),
+            lost: watch::Sender::new(false),
             idle: Notify::new(),
             frames: AtomicU64::new(0),
             flows: Flows::default(),
@@ -182,6 +211,13 @@ impl Link {
     pub fn retire(&self) {
         self.retiring.store(true, Ordering::Release);
         self.idle.notify_one();
+    }
+
+    /// The peer is silent: the connection is closed, or lives on for its tunnels.
+    pub fn lose(&self) {
+        if !self.close_if(CloseCode::Timeout, |_| true) {
+            self.lost.send_replace(true);
+        }
     }
 
     /// Closes the connection unless a tunnel is open on it or was a moment ago, or it has just
@@ -240,10 +276,15 @@ impl Link {
     /// does the ACK of a ping. Only frames count, for they were decrypted: anybody can send packets
     /// with the connection id of a peer that is gone.
     pub fn heard(&self) -> Option<Duration> {
-        let frames = self.connection.stats().frame_rx;
-        let now = frames.acks + frames.stream + frames.datagram + frames.ping;
+        let now = self.received();
         let before = self.frames.swap(now, Ordering::AcqRel);
         (now > before).then(|| self.connection.rtt())
+    }
+
+    /// Frames of QUIC that came from the peer.
+    fn received(&self) -> u64 {
+        let frames = self.connection.stats().frame_rx;
+        frames.acks + frames.stream + frames.datagram + frames.ping
     }
 
     /// The connection's round trip, as QUIC measures it.
@@ -270,12 +311,14 @@ impl Link {
         self.connection.closed().await
     }
 
-    /// Runs the link until its connection ends; gives what ended it.
+    /// Runs the link until its connection ends; gives what ended it. If it was lost and is heard
+    /// again, `events` are told so with `again`.
     pub async fn run(
         self: &Arc<Self>,
         control: (SendStream, RecvStream),
         waiting: mpsc::UnboundedReceiver<Bytes>,
         events: &mpsc::Sender<LinkEvent>,
+        again: &LinkUp,
         refused: &Refused,
         mut tunnel: impl FnMut(SendStream, RecvStream, TunnelGuard),
     ) -> ConnectionError {
@@ -289,10 +332,11 @@ impl Link {
         };
         tokio::select! {
             () = self.write(send, waiting) => {}
-            () = self.read(recv, events, refused) => {}
+            () = self.read(recv, events, again, refused) => {}
             () = accept => {}
             () = self.sort_datagrams(refused) => {}
             () = self.retired() => {}
+            () = self.silent(events, again) => {}
         }
         // Whatever ended first, the connection's own reason is what people want to know; closing
         // it again would replace that.
@@ -338,11 +382,12 @@ impl Link {
         &self,
         mut recv: RecvStream,
         events: &mpsc::Sender<LinkEvent>,
+        again: &LinkUp,
         refused: &Refused,
     ) {
         let mut buffer = BytesMut::new();
         loop {
-            match self.deliver(&mut buffer, events).await {
+            match self.deliver(&mut buffer, events, again).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -370,9 +415,11 @@ impl Link {
         &self,
         buffer: &mut BytesMut,
         events: &mpsc::Sender<LinkEvent>,
+        again: &LinkUp,
     ) -> Result<bool, WireError> {
         while let Some((frame, used)) = decode_frame(buffer)? {
             let _ = buffer.split_to(used);
+            self.find(events, again).await;
             let input = Input::Frame {
                 link: self.id,
                 frame,
@@ -384,10 +431,38 @@ impl Link {
         Ok(true)
     }
 
+    /// Resolves when the peer was lost and is not heard again.
+    async fn silent(&self, events: &mpsc::Sender<LinkEvent>, again: &LinkUp) {
+        let mut lost = self.lost.subscribe();
+        while lost.wait_for(|lost| *lost).await.is_ok() {
+            let (before, end) = (self.received(), clock::deadline(KEPT_IN_SILENCE));
+            while *self.lost.borrow() {
+                if self.received() > before {
+                    self.find(events, again).await;
+                } else if clock::instant() >= end {
+                    return self.close(CloseCode::Timeout);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+
+    /// The peer is heard. If it was lost, the driver is told of the link anew, and before anything
+    /// that came on it since: the peer may not have missed this node at all.
+    async fn find(&self, events: &mpsc::Sender<LinkEvent>, again: &LinkUp) {
+        let found = |lost: &mut bool| std::mem::take(lost);
+        if self.lost.send_if_modified(found) {
+            let up = Input::LinkUp(again.clone());
+            // The driver is gone only while the node stops.
+            let _ = events.send(LinkEvent::Input(up)).await;
+        }
+    }
+
     async fn retired(&self) {
         loop {
             self.idle.notified().await;
-            let retiring = |_: &Uses| self.retiring.load(Ordering::Acquire);
+            let lost = || *self.lost.borrow();
+            let retiring = |_: &Uses| self.retiring.load(Ordering::Acquire) || lost();
             if self.close_if(CloseCode::Duplicate, retiring) {
                 return;
             }

@@ -39,7 +39,8 @@ impl Tunnels for Outgoing {
         let opening = self.open_stream(node);
         async move {
             let (send, recv, guard) = opening.await?;
-            Ok(QuicEnd::new(send, recv).holding(guard))
+            let end = QuicEnd::new(send, recv).told_by(guard.silence());
+            Ok(end.holding(guard))
         }
         .boxed()
     }

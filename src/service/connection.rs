@@ -138,9 +138,20 @@ impl Shared {
         };
         let local = far.end.is_local();
         let header = Header::tunnel(self.bucket.clone(), client).encode();
-        let attempt = match self.spec.failover {
-            Failover::Replay => replay::replay(near, &mut far, kept.behind(&header), local).await,
-            Failover::Connect | Failover::Off => replay::connect(&mut far, &header, local).await,
+        let silent = far.end.fell_silent();
+        let attempt = async {
+            let header = header.as_slice();
+            match self.spec.failover {
+                Failover::Replay => {
+                    replay::replay(near, &mut far, kept.behind(header), local).await
+                }
+                Failover::Connect | Failover::Off => replay::connect(&mut far, header, local).await,
+            }
+        };
+        let attempt = tokio::select! {
+            biased;
+            attempt = attempt => attempt,
+            () = silent => Attempt::Failed(Failure::Lost),
         };
         match &attempt {
             Attempt::Committed { .. } => {}

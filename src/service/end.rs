@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use super::client::Client;
 use super::held::Held;
 use crate::mesh::stream::Cut;
-use crate::net::link::ends_only_the_link;
+use crate::net::link::{Silence, ends_only_the_link};
 
 /// Bytes read from a socket at once. One buffer serves the whole thread: a buffer for each
 /// connection would cost more than the copying (zeroing and cold caches).
@@ -306,6 +306,7 @@ pub struct QuicEnd {
     /// From the other node.
     pub recv: RecvStream,
     held: Option<Box<dyn Any + Send>>,
+    silence: Option<Silence>,
 }
 
 impl QuicEnd {
@@ -315,7 +316,19 @@ impl QuicEnd {
             send,
             recv,
             held: None,
+            silence: None,
         }
+    }
+
+    /// A stream on a link that tells of its peer's `silence`.
+    pub fn told_by(mut self, silence: Silence) -> Self {
+        self.silence = Some(silence);
+        self
+    }
+
+    /// Tells when the other node has been silent for too long.
+    pub fn silence(&self) -> Option<Silence> {
+        self.silence.clone()
     }
 
     /// Keeps `guard` for as long as the stream: the link under it counts its tunnels with it.

@@ -28,6 +28,20 @@ impl Far {
     pub(super) fn is_local(&self) -> bool {
         matches!(self, Self::Local { .. })
     }
+
+    /// Resolves when its node has been silent for too long to be waited for.
+    pub(super) fn fell_silent(&self) -> impl Future<Output = ()> + use<> {
+        let silence = match self {
+            Self::Quic(end) => end.silence(),
+            Self::Local { .. } => None,
+        };
+        async move {
+            match silence {
+                Some(mut silence) => silence.fell().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
 }
 
 macro_rules! each {

@@ -135,6 +135,7 @@ impl Pair {
                 dialled: (other == 1).then(|| Dialled::Node(peer.me())),
                 remote,
                 observed,
+                again: false,
             }
         });
         for (brain, up) in self.brains.iter_mut().zip(ups) {

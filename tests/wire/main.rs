@@ -15,6 +15,7 @@ mod initial;
 mod limits;
 mod measure;
 mod observer;
+mod outage;
 mod pinning;
 mod proxy;
 mod puppet;

@@ -1,7 +1,7 @@
-//! A UDP proxy between a dialler and a node: it captures, delays, or swallows, and keeps order.
+//! A UDP proxy between a dialler and a node: it captures, delays, swallows, or moves, and keeps
+//! order.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,6 +31,9 @@ struct Shared {
     captured: Mutex<Vec<Captured>>,
     count: AtomicU64,
     deaf: AtomicBool,
+    cut: AtomicBool,
+    /// How often the proxy has changed where it sends from.
+    moves: AtomicU64,
     /// Of so many datagrams to the node one is lost; 0: none.
     one_in: AtomicU64,
 }
@@ -83,6 +86,17 @@ impl Proxy {
         self.shared.deaf.store(true, Ordering::Relaxed);
     }
 
+    /// Whether everything is lost from now on, both ways.
+    pub(crate) fn cut(&self, on: bool) {
+        self.shared.cut.store(on, Ordering::Relaxed);
+    }
+
+    /// From now on diallers come from another port, and nothing gets back through the old one: a
+    /// NAT that has forgotten them.
+    pub(crate) fn forget(&self) {
+        self.shared.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// From now on one of so many datagrams to the node is lost.
     pub(crate) fn lose_one_in(&self, datagrams: u64) {
         self.shared.one_in.store(datagrams, Ordering::Relaxed);
@@ -97,25 +111,35 @@ impl Proxy {
 }
 
 async fn run(front: Arc<UdpSocket>, node: SocketAddr, delay: Duration, shared: Arc<Shared>) {
-    let mut tasks = JoinSet::new();
-    let mut diallers: HashMap<SocketAddr, Later> = HashMap::new();
+    let mut diallers: HashMap<SocketAddr, Mapping> = HashMap::new();
     let mut buffer = vec![0; 65_536];
     while let Ok((len, from)) = front.recv_from(&mut buffer).await {
-        let forth = match diallers.entry(from) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let back = Arc::new(UdpSocket::bind(LOOPBACK).await.unwrap());
-                let forth = later(&mut tasks, Arc::clone(&back), node, delay);
-                let answers = later(&mut tasks, Arc::clone(&front), from, delay);
-                tasks.spawn(listen(back, answers, Arc::clone(&shared)));
-                new.insert(forth)
-            }
-        };
+        let moves = shared.moves.load(Ordering::Relaxed);
+        if diallers.get(&from).is_none_or(|known| known.moves != moves) {
+            let mut tasks = JoinSet::new();
+            let back = Arc::new(UdpSocket::bind(LOOPBACK).await.unwrap());
+            let forth = later(&mut tasks, Arc::clone(&back), node, delay);
+            let answers = later(&mut tasks, Arc::clone(&front), from, delay);
+            tasks.spawn(listen(back, answers, Arc::clone(&shared)));
+            let mapping = Mapping {
+                moves,
+                forth,
+                _tasks: tasks,
+            };
+            diallers.insert(from, mapping);
+        }
         shared.note(Way::ToNode, &buffer[..len]);
-        if !shared.loses() {
-            forth.send(&buffer[..len]);
+        if !shared.loses() && !shared.cut.load(Ordering::Relaxed) {
+            diallers[&from].forth.send(&buffer[..len]);
         }
     }
+}
+
+/// What a dialler comes from.
+struct Mapping {
+    moves: u64,
+    forth: Later,
+    _tasks: JoinSet<()>,
 }
 
 /// The way back to one dialler.
@@ -123,7 +147,8 @@ async fn listen(socket: Arc<UdpSocket>, answers: Later, shared: Arc<Shared>) {
     let mut buffer = vec![0; 65_536];
     while let Ok(len) = socket.recv(&mut buffer).await {
         shared.note(Way::ToDialler, &buffer[..len]);
-        if !shared.deaf.load(Ordering::Relaxed) {
+        let lost = [&shared.deaf, &shared.cut];
+        if !lost.iter().any(|lost| lost.load(Ordering::Relaxed)) {
             answers.send(&buffer[..len]);
         }
     }

@@ -149,6 +149,7 @@ impl Scene {
             dialled: Some(Dialled::Node(peer.id())),
             remote,
             observed: "127.0.0.1:9".parse().unwrap(),
+            again: false,
         };
         self.tell(Input::LinkUp(up)).await;
     }

@@ -48,6 +48,9 @@ pub struct LinkUp {
     pub remote: SocketAddr,
     /// This node's address as the peer sees it.
     pub observed: SocketAddr,
+    /// This node had closed the link because the peer was silent, and its connection lived on for
+    /// its tunnels. No dial has ended.
+    pub again: bool,
 }
 
 /// One link that is up.
@@ -189,6 +192,7 @@ impl Brain {
     /// Only the dial that brought this link is over: one the other way may still be under way.
     fn dial_ended(&mut self, up: &LinkUp) {
         if up.dialled == Some(Dialled::Node(up.peer))
+            && !up.again
             && self.dialling.remove(&up.peer).is_some()
             && let Some(member) = self.members.get_mut(&up.peer)
         {

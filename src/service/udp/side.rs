@@ -76,10 +76,13 @@ impl Linked {
 impl Side for Linked {
     async fn next(&mut self) -> Option<Bytes> {
         let mut end = [0];
+        let mut silence = self.end.silence();
         tokio::select! {
             // What came before the end is said before it.
             biased;
             parcel = self.end.recv() => parcel.map(|parcel| parcel.bytes()),
+            // Another node can take the flow.
+            () = silence.fell() => None,
             // Whatever is read there, or not, is its end.
             _ = self.recv.read(&mut end) => None,
         }

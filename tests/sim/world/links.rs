@@ -241,6 +241,7 @@ impl World {
             dialled,
             remote: self.nodes[far].addr,
             observed: self.nodes[near].addr,
+            again: false,
         };
         self.with(near, |brain, now, rng| {
             brain.handle(now, rng, Input::LinkUp(up));

@@ -32,6 +32,7 @@ impl World {
             dialled: None,
             remote: self.nodes[puppet].addr,
             observed: self.nodes[to].addr,
+            again: false,
         };
         self.with(to, |brain, now, rng| {
             brain.handle(now, rng, Input::LinkUp(up));
