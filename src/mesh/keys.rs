@@ -22,7 +22,7 @@ pub const NONCE_BYTES: usize = 12;
 /// Bytes of MAC behind the nonce. Enough, because the Initial behind it is keyed as well.
 pub const TAG_BYTES: usize = DCID_BYTES - NONCE_BYTES;
 /// Bytes of the public name of a network, before base32.
-const FINGERPRINT_BYTES: usize = 10;
+pub const FINGERPRINT_BYTES: usize = 10;
 /// Clocks may differ by one interval, but by no more than this, however long the interval (A6).
 const MAX_SKEW_S: u32 = 9_000;
 
@@ -238,11 +238,16 @@ impl NetworkKeys {
 
     /// The network's public name: 16 base32 characters that say nothing about the secret.
     pub fn fingerprint(&self) -> String {
+        let digest = self.fingerprint_bytes();
+        BASE32_NOPAD.encode(&digest).to_ascii_lowercase()
+    }
+
+    /// The public name before it is made text.
+    pub fn fingerprint_bytes(&self) -> [u8; FINGERPRINT_BYTES] {
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(FINGERPRINT_LABEL);
         hash.update(&self.network_id.0);
-        let digest = prefix::<FINGERPRINT_BYTES>(hash.finish().as_ref());
-        BASE32_NOPAD.encode(&digest).to_ascii_lowercase()
+        prefix(hash.finish().as_ref())
     }
 
     /// The keys of a crypto epoch.

@@ -11,6 +11,7 @@
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
 //! | [`ip_table`] | what is known of a machine that is reached by address |
+//! | [`networks`] | what an explorer knows of networks |
 //! | [`stream`] | the bytes at the head of a stream |
 //! | [`measure`], [`probe`] | what a measurement is, whom a node measures with, what the probe of a server says |
 //! | [`datagram`], [`flows`] | which flow a datagram belongs to, and which flows there are |
@@ -36,6 +37,7 @@ pub mod ledger;
 pub mod measure;
 pub mod members;
 pub mod name;
+pub mod networks;
 pub mod observed;
 pub mod pace;
 pub mod probe;
