@@ -57,8 +57,8 @@
 //! ```
 //!
 //! `Node` is a handle, [`Token`] a network's key, `Ledger` its replicated map, [`IpTable`] what is
-//! known of machines that are reached by address. [`Client`] asks a daemon that runs as another
-//! process.
+//! known of machines that are reached by address, [`NetworkDb`] what an explorer knows of networks.
+//! [`Client`] asks a daemon that runs as another process.
 //!
 //! # One brain, many hands
 //!
@@ -138,6 +138,7 @@ pub use mesh::token::Token;
 #[cfg(feature = "p2p")]
 pub use node::{Ledger, Node, NodeBuilder};
 pub use service::ip_table::IpTable;
+pub use service::networks::NetworkDb;
 
 /// Version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

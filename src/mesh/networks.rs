@@ -114,7 +114,8 @@ pub struct Network {
     /// Its network: the key of the row, which follows from the token.
     pub key: NetworkKey,
     /// Which coming in of this network the row is from. No two are the same while a process runs,
-    /// so that a look at a row that is gone, or that is another one by now, changes nothing.
+    /// so that a look at a row that is gone, or that is another one by now, changes nothing. Not
+    /// stored: no look outlives its process.
     pub incarnation: u64,
     /// Its token: a secret.
     pub token: Token,

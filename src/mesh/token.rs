@@ -247,11 +247,17 @@ impl Token {
     pub fn parse(text: &str) -> Result<Self, TokenError> {
         match TokenText::parse(text)? {
             TokenText::Native(token) => Ok(token),
-            TokenText::LocalAi(localai) => {
-                let secret = stretch::secret_of(&localai)?;
-                Ok(Self::from_localai(localai, secret))
-            }
+            TokenText::LocalAi(localai) => Self::stretch(localai),
         }
+    }
+
+    /// The token of a LocalAI token that was checked before; costs what [`Token::parse`] says.
+    ///
+    /// # Errors
+    /// [`TokenError::Stretch`].
+    pub fn stretch(localai: LocalAiToken) -> Result<Self, TokenError> {
+        let secret = stretch::secret_of(&localai)?;
+        Ok(Self::from_localai(localai, secret))
     }
 
     /// The token of a LocalAI token whose secret was derived before and kept

@@ -1,7 +1,7 @@
 //! The data plane: TCP connections carried between a client, the mesh and a real server.
 //! It takes no decision about the mesh and knows no link, ledger or store: the node hands it a
 //! [`View`](crate::mesh::view::View) and streams ([`tunnels::Tunnels`]), it hands back readiness,
-//! counts and summaries. [`ip_table`] alone has a store: it works without a node, too.
+//! counts and summaries. [`ip_table`] and [`networks`] have a store: they work without a node, too.
 //!
 //! | module | does |
 //! |---|---|
@@ -17,6 +17,7 @@
 //! | [`probe`] | asks many P2PRC servers at once over HTTP whether they answer, and how fast |
 //! | [`counts`] | connections per service and node |
 //! | [`ip_table`] | machines that are reached by address: the one way to read and change them |
+//! | [`networks`] | the same for the networks of an explorer |
 
 #[cfg(feature = "p2p")]
 pub mod client;
@@ -42,6 +43,7 @@ pub mod ingress;
 pub mod ip_table;
 #[cfg(feature = "p2p")]
 pub mod measure;
+pub mod networks;
 #[cfg(feature = "p2p")]
 pub mod page;
 #[cfg(feature = "p2p")]

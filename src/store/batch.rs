@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
 
 use super::ip_table::{ip_key, put_ip};
+use super::networks::{history_key, network_key, put_network, put_removed, removed_key};
 use super::tables::{
     RowChange, RowKey, Table, count_key, floor_key, is_void, ledger_key, peer_key, put_entry,
     put_floor, put_knock, put_peer, put_role, role_key,
 };
 use super::{Change, StoreError};
+use crate::mesh::networks::Removed;
 
 /// What a row costs in memory besides its bytes, roughly.
 const ROW_OVERHEAD: usize = 128;
@@ -95,6 +97,24 @@ impl Batch {
                 self.clear_machines();
                 return Ok(());
             }
+            Change::PutNetworks(networks) => {
+                for network in networks {
+                    for (key, change) in put_network(&network)? {
+                        self.put(key, change);
+                    }
+                }
+                return Ok(());
+            }
+            Change::RemoveNetworks(removed) => {
+                self.remove_networks(&removed);
+                return Ok(());
+            }
+            Change::ForgetRemovals(keys) => {
+                for key in keys {
+                    self.put(removed_key(&key), RowChange::Remove);
+                }
+                return Ok(());
+            }
             Change::ForgetNetwork => {
                 self.forget_network();
                 return Ok(());
@@ -102,6 +122,15 @@ impl Batch {
         };
         self.put(key, change);
         Ok(())
+    }
+
+    fn remove_networks(&mut self, removed: &[Removed]) {
+        for gone in removed {
+            self.put(network_key(&gone.key), RowChange::Remove);
+            self.put(history_key(&gone.key), RowChange::Remove);
+            let (key, change) = put_removed(gone);
+            self.put(key, change);
+        }
     }
 
     /// This, then `next`.

@@ -20,6 +20,7 @@ mod error;
 pub mod files;
 mod ip_table;
 mod lock;
+mod networks;
 mod schema;
 mod tables;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use crate::mesh::id::NodeId;
 use crate::mesh::ip_table::{Place, Row};
 use crate::mesh::members::KnownPeer;
 use crate::mesh::name::Bucket;
+use crate::mesh::networks::{Network, NetworkKey, Removed};
 
 pub use error::StoreError;
 pub use lock::{Holder, NodeText, PID_FILE, read_holder};
@@ -75,6 +77,10 @@ pub struct Loaded {
     pub roles: Vec<(u64, Vec<u8>)>,
     /// Machines that are reached by address, in the order of their keys.
     pub ip_table: Vec<Row>,
+    /// Networks of an explorer, by key.
+    pub networks: Vec<Network>,
+    /// Networks that do not come back by themselves.
+    pub removed_networks: Vec<Removed>,
     /// Rows that could not be read, each with its reason. They stay in the file.
     pub damaged: Vec<String>,
 }
@@ -128,8 +134,14 @@ pub enum Change {
     RemoveMachine(Place),
     /// Removes all rows of the IP table.
     ClearMachines,
-    /// Forgets ledger, floors, peers, counts, knocks and roles; the boot number and the IP table
-    /// stay.
+    /// Sets rows of an explorer's networks, each with its history.
+    PutNetworks(Vec<Arc<Network>>),
+    /// Removes networks of an explorer, and remembers that.
+    RemoveNetworks(Vec<Removed>),
+    /// Forgets that networks were removed.
+    ForgetRemovals(Vec<NetworkKey>),
+    /// Forgets ledger, floors, peers, counts, knocks and roles; the boot number, the IP table and
+    /// the explorer's networks stay.
     ForgetNetwork,
 }
 

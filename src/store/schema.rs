@@ -1,5 +1,6 @@
 //! The database file: opened or made, brought to the current schema, read.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,6 +16,7 @@ use redb::{
 use super::disk::{refuse_non_file, remove_file, sync_dir};
 use super::ip_table::read_ip;
 use super::lock::describe_holder;
+use super::networks::{read_history, read_network, read_removed};
 use super::tables::{
     META_BOOT, META_PROBE, META_SCHEMA, RowError, Table, damage, number, read_count, read_entry,
     read_floor, read_knock, read_number, read_peer, read_role,
@@ -31,14 +33,18 @@ const CACHE_BYTES: usize = 4 * 1024 * 1024;
 type Migration = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
 /// Migration `n` leads from schema `n` to `n + 1`. Never changed once released; only added to.
-pub(super) const MIGRATIONS: &[Migration] = &[first_tables, floors, ip_table];
+pub(super) const MIGRATIONS: &[Migration] = &[first_tables, floors, ip_table, networks];
 
 fn first_tables(txn: &WriteTransaction) -> Result<(), redb::Error> {
-    for table in Table::ALL {
-        // What came with a later schema comes with its migration.
-        if !matches!(table, Table::Floors | Table::Machines) {
-            txn.open_table(table.definition())?;
-        }
+    for table in [
+        Table::Meta,
+        Table::Ledger,
+        Table::Peers,
+        Table::Counts,
+        Table::Knocks,
+        Table::Roles,
+    ] {
+        txn.open_table(table.definition())?;
     }
     Ok(())
 }
@@ -50,6 +56,17 @@ fn floors(txn: &WriteTransaction) -> Result<(), redb::Error> {
 
 fn ip_table(txn: &WriteTransaction) -> Result<(), redb::Error> {
     txn.open_table(Table::Machines.definition())?;
+    Ok(())
+}
+
+fn networks(txn: &WriteTransaction) -> Result<(), redb::Error> {
+    for table in [
+        Table::Networks,
+        Table::NetworkHistory,
+        Table::RemovedNetworks,
+    ] {
+        txn.open_table(table.definition())?;
+    }
     Ok(())
 }
 
@@ -264,6 +281,13 @@ fn read_all(db: &Database, loaded: &mut Loaded) -> Result<(), redb::Error> {
     loaded.knocks = read_table(&txn, Table::Knocks, damaged, read_knock)?;
     loaded.roles = read_table(&txn, Table::Roles, damaged, read_role)?;
     loaded.ip_table = read_table(&txn, Table::Machines, damaged, read_ip)?;
+    loaded.networks = read_table(&txn, Table::Networks, damaged, read_network)?;
+    let history = read_table(&txn, Table::NetworkHistory, damaged, read_history)?;
+    let mut history: BTreeMap<_, _> = history.into_iter().collect();
+    for network in &mut loaded.networks {
+        network.history = history.remove(&network.key).unwrap_or_default();
+    }
+    loaded.removed_networks = read_table(&txn, Table::RemovedNetworks, damaged, read_removed)?;
     Ok(())
 }
 

@@ -84,10 +84,28 @@ pub(super) enum Table {
     ///
     /// *Value* 1, then the row of `ip_table.rs`.
     Machines,
+    /// *Table* `networks`: what an explorer knows of networks.
+    ///
+    /// *Key* the network's fingerprint (10).
+    ///
+    /// *Value* 1, then the row of `networks.rs`.
+    Networks,
+    /// *Table* `network_history`: the last looks at a network.
+    ///
+    /// *Key* the network's fingerprint (10).
+    ///
+    /// *Value* 1, then a list of looks.
+    NetworkHistory,
+    /// *Table* `removed_networks`: networks that do not come back by themselves.
+    ///
+    /// *Key* the network's fingerprint (10).
+    ///
+    /// *Value* 1, then a u64: when it was removed.
+    RemovedNetworks,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 8] = [
+    pub(super) const ALL: [Table; 11] = [
         Table::Meta,
         Table::Ledger,
         Table::Floors,
@@ -96,6 +114,9 @@ impl Table {
         Table::Knocks,
         Table::Roles,
         Table::Machines,
+        Table::Networks,
+        Table::NetworkHistory,
+        Table::RemovedNetworks,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -108,12 +129,27 @@ impl Table {
             Table::Knocks => "seen_knocks",
             Table::Roles => "roles",
             Table::Machines => "ip_table",
+            Table::Networks => "networks",
+            Table::NetworkHistory => "network_history",
+            Table::RemovedNetworks => "removed_networks",
         }
     }
 
     /// Whether it is about the network, and goes when that is left.
     pub(super) const fn is_of_network(self) -> bool {
-        !matches!(self, Table::Meta | Table::Machines)
+        match self {
+            Table::Ledger
+            | Table::Floors
+            | Table::Peers
+            | Table::Counts
+            | Table::Knocks
+            | Table::Roles => true,
+            Table::Meta
+            | Table::Machines
+            | Table::Networks
+            | Table::NetworkHistory
+            | Table::RemovedNetworks => false,
+        }
     }
 
     pub(super) const fn definition(self) -> Definition {

@@ -195,7 +195,7 @@ pub struct Removed {
 pub struct Edits {
     /// Rows to remove, which is remembered.
     pub remove: Vec<Removed>,
-    /// Rows to set, after that; that they were removed is forgotten.
+    /// Rows to set, after that.
     pub put: Vec<Arc<Network>>,
     /// Removals to forget.
     pub forget: Vec<NetworkKey>,
@@ -272,23 +272,23 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// The networks that were stored. `boot` is greater than every number given out before.
-    pub fn new(rows: Vec<Network>, removed: Vec<Removed>, held: Held, boot: u64) -> Self {
-        let newest = rows.iter().map(|row| row.incarnation).max().unwrap_or(0);
-        let rows = rows.into_iter().map(|row| (row.key, Arc::new(row)));
-        let rows: BTreeMap<_, _> = rows.collect();
-        Self {
-            bytes: rows.values().map(|row| row.bytes()).sum(),
-            rows,
-            removed: removed.iter().map(|gone| (gone.key, gone.at_ms)).collect(),
+    /// The networks that were stored.
+    pub fn new(rows: Vec<Network>, removed: Vec<Removed>, held: Held) -> Self {
+        let mut table = Self {
             held,
-            revision: boot,
-            next_incarnation: boot.max(newest.saturating_add(1)),
-            orders: Default::default(),
+            removed: removed.iter().map(|gone| (gone.key, gone.at_ms)).collect(),
+            ..Self::default()
+        };
+        for mut row in rows {
+            row.incarnation = table.next_incarnation;
+            table.next_incarnation += 1;
+            table.bytes += row.bytes();
+            table.rows.insert(row.key, row.into());
         }
+        table
     }
 
-    /// Greater with each change, also over restarts.
+    /// Counts the changes since the start.
     pub fn revision(&self) -> u64 {
         self.revision
     }
@@ -371,10 +371,9 @@ impl Networks {
         }
         let row = Arc::new(new.into_row(key, self.next_incarnation, now_ms));
         self.check_room(1, row.bytes(), 0)?;
-        let edits = Edits {
-            put: vec![Arc::clone(&row)],
-            ..Edits::default()
-        };
+        let mut edits = Edits::default();
+        edits.put.push(Arc::clone(&row));
+        edits.forget.extend(self.is_removed(&key).then_some(key));
         Ok((edits, row))
     }
 
@@ -500,7 +499,6 @@ impl Networks {
         for row in &edits.put {
             let after = row.incarnation.saturating_add(1);
             next.next_incarnation = next.next_incarnation.max(after);
-            next.removed.remove(&row.key);
             next.bytes += row.bytes();
             if let Some(old) = next.rows.insert(row.key, Arc::clone(row)) {
                 next.bytes = next.bytes.saturating_sub(old.bytes());

@@ -4,6 +4,7 @@ mod damage;
 mod fault;
 mod group;
 mod ip_table;
+mod networks;
 mod upgrade;
 mod vectors;
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::store::batch::Batch;
 use crate::store::ip_table::read_ip;
+use crate::store::networks::{read_history, read_network, read_removed};
 use crate::store::tables::{
     META_BOOT, META_SCHEMA, RowChange, Table, number, read_count, read_entry, read_floor,
     read_knock, read_number, read_peer, read_role,
@@ -60,6 +61,18 @@ fn examples() -> Vec<(&'static str, Change)> {
             "a machine with all fields",
             Change::PutMachines(vec![ip_table::full().into()]),
         ),
+        (
+            "a network of which only the token is known",
+            Change::PutNetworks(vec![networks::bare(1).into()]),
+        ),
+        (
+            "a network with all fields, and the looks at it",
+            Change::PutNetworks(vec![networks::full().into()]),
+        ),
+        (
+            "a network that was removed",
+            Change::RemoveNetworks(vec![networks::removed()]),
+        ),
     ]
 }
 
@@ -73,7 +86,7 @@ fn written() -> Value {
         })
     };
     let mut rows = vec![
-        row(Table::Meta, "schema 3", META_SCHEMA, &number(3)),
+        row(Table::Meta, "schema 4", META_SCHEMA, &number(4)),
         row(Table::Meta, "boot", META_BOOT, &number(1_700_000_000_000)),
     ];
     for (says, change) in examples() {
@@ -81,7 +94,7 @@ fn written() -> Value {
             let value = match change {
                 RowChange::Put(value) => value,
                 RowChange::Add(total) => number(total),
-                RowChange::Remove => panic!("nothing is removed"),
+                RowChange::Remove => continue,
             };
             rows.push(row(table, says, &key, &value));
         }
@@ -125,6 +138,19 @@ fn the_vectors_read_as_what_they_say() {
                 Change::Role { id, spec }
             }
             "ip_table" => Change::PutMachines(vec![read_ip(&key, &value).unwrap().into()]),
+            "networks" => {
+                let mut read = read_network(&key, &value).unwrap();
+                if let Change::PutNetworks(rows) = &example.unwrap().1 {
+                    read.history = rows[0].history.clone();
+                }
+                Change::PutNetworks(vec![read.into()])
+            }
+            "network_history" => {
+                let full = networks::full();
+                assert_eq!(read_history(&key, &value), Ok((full.key, full.history)));
+                continue;
+            }
+            "removed_networks" => Change::RemoveNetworks(vec![read_removed(&key, &value).unwrap()]),
             _ => {
                 assert!(read_number(&value).is_ok());
                 continue;
