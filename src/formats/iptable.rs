@@ -29,12 +29,14 @@ mod text;
 mod variant;
 mod write;
 
-pub use fault::{Fault, IpTableError, MAX_REPORTED, Position, Problem, Report};
+pub use crate::formats::json::Position;
+pub use fault::{Fault, IpTableError, MAX_REPORTED, Problem, Report};
 pub use variant::{Unit, Variant};
 pub use write::{Profile, ProfileError, write};
 
+use crate::formats::json::{self, Locator};
 use fields::{Outcome, Pending};
-use text::{Locator, Repaired};
+use text::Repaired;
 use variant::Shape;
 
 /// Longest document that is read, in bytes.
@@ -115,21 +117,23 @@ impl<'r> Reader<'r> {
 
     fn document(&mut self) -> Result<(), IpTableError> {
         let text = self.text;
-        let mut json = serde_json::Deserializer::from_str(text);
-        let read = Top(self).deserialize(&mut json).and_then(|()| json.end());
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let read = Top(self)
+            .deserialize(&mut reader)
+            .and_then(|()| reader.end());
         let Err(error) = read else { return Ok(()) };
         Err(self.stopped.take().unwrap_or_else(|| {
-            let at = text::offset_of(text, error.line(), error.column());
+            let at = json::offset_of(text, error.line(), error.column());
             IpTableError::Syntax {
                 at: self.locator.locate(at),
-                what: text::without_place(&error),
+                what: json::without_place(&error),
             }
         }))
     }
 
     /// Reads one element of the table.
     fn element(&mut self, raw: &'r RawValue) -> Result<(), IpTableError> {
-        let at = text::offset_in(self.text, raw.get());
+        let at = json::offset_in(self.text, raw.get());
         self.report.elements += 1;
         let row = self.report.elements;
         if row > MAX_ROWS {

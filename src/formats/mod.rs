@@ -1,6 +1,8 @@
 //! Documents of other systems, and the notations they share. Pure: text in, values out, and back.
 
+pub mod explorer;
 pub mod iptable;
+mod json;
 pub mod localai;
 pub mod localai_p2p;
 pub mod multipart;

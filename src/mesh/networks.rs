@@ -20,17 +20,19 @@ use super::addr::HostPort;
 use super::keys::{FINGERPRINT_BYTES, NetworkKeys};
 use super::token::Token;
 
+mod change;
 mod cluster;
+mod import;
 mod look;
 mod page;
 mod table;
 
+pub use change::{Edit, Edits, Held, Looked, Merged, NewNetwork, Recorded, Refused, Removed};
 pub use cluster::{Cluster, ClusterKind, ClusterKindError, MAX_CLUSTER_BYTES, fit};
+pub use import::Import;
 pub use look::{Change, History, Look, Outcome, Policy, Saw};
 pub use page::{MAX_PAGE, Page, Query, Sort, SortError};
-pub use table::{
-    Edit, Edits, Held, Looked, Merged, Networks, NewNetwork, Recorded, Refused, Removed,
-};
+pub use table::Networks;
 
 /// Longest name of a network, in bytes.
 pub const MAX_NAME_BYTES: usize = 256;

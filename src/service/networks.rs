@@ -3,19 +3,25 @@
 //! stored and only then shown, one change at a time. Who reads gets a snapshot and never waits for
 //! who writes.
 
+mod pool;
 mod tokens;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, broadcast, watch};
 
+use crate::formats::explorer::{self, Document, Entry, ExplorerError, Options, Report};
 use crate::mesh::networks::{
-    Edit, Edits, Held, Looked, Network, NetworkKey, Networks, NewNetwork, Policy, Recorded, Refused,
+    Edit, Edits, Held, Import, Looked, Merged, Network, NetworkKey, Networks, NewNetwork, Policy,
+    Recorded, Refused,
 };
 use crate::mesh::token::{Token, TokenError};
 use crate::store::{Change, DATABASE_FILE, Loaded, Store, StoreError};
-use tokens::Tokens;
+pub use pool::{Pool, PoolError, Pooled};
+use tokens::{AT_A_TIME, Tokens};
 
 /// Changes that a slow subscriber may be behind.
 const BACKLOG: usize = 256;
@@ -67,6 +73,9 @@ pub struct NetworkChanges {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworksError {
+    /// The document cannot be read.
+    #[error(transparent)]
+    Document(#[from] ExplorerError),
     /// The token is none, or cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -89,7 +98,10 @@ impl NetworksError {
             Self::Refused(Refused::Exists(_)) => "exists",
             Self::Refused(Refused::Full { .. }) => "full",
             Self::Refused(Refused::NotFound(_)) => "not_found",
-            Self::Token(_) | Self::Refused(_) | Self::Store(StoreError::Refused { .. }) => "usage",
+            Self::Document(_)
+            | Self::Token(_)
+            | Self::Refused(_)
+            | Self::Store(StoreError::Refused { .. }) => "usage",
             Self::Closed => "refused",
             Self::Store(StoreError::Held { .. }) => "in_use",
             Self::Store(_) => "store",
@@ -99,6 +111,10 @@ impl NetworksError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Document(ExplorerError::Rows(_)) => {
+                Some("nothing was stored; --skip-bad leaves bad rows out")
+            }
+            Self::Document(_) => Some("nothing was stored"),
             Self::Refused(Refused::Exists(_)) => {
                 Some("another spelling of the same token is the same network")
             }
@@ -118,6 +134,26 @@ impl NetworksError {
             _ => None,
         }
     }
+}
+
+/// How a document is imported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// How it is read.
+    pub read: Options,
+    /// Networks that are not in it go, and names and descriptions are the document's.
+    pub replace: bool,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// What an import did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// How the document was read.
+    pub report: Report,
+    /// What became of its rows.
+    pub merged: Merged,
 }
 
 impl NetworkDb {
@@ -211,6 +247,33 @@ impl NetworkDb {
         Ok(row)
     }
 
+    /// Reads LocalAI's document and takes its networks in, all or nothing: they are on disk when
+    /// this returns. Their tokens are public, as LocalAI shows them. A LocalAI token that is not
+    /// known costs what [`NetworkDb::read_token`] says.
+    ///
+    /// # Errors
+    /// [`NetworksError`]; nothing was changed.
+    pub async fn import(
+        &self,
+        document: impl Into<Bytes>,
+        options: ImportOptions,
+        now_unix_ms: u64,
+    ) -> Result<Imported, NetworksError> {
+        let document = document.into();
+        // Reading a large document takes a second, in which a server has others to serve.
+        let read = tokio::task::spawn_blocking(move || explorer::read(&document, options.read));
+        let Document {
+            entries, report, ..
+        } = read.await.map_err(|_| NetworksError::Closed)??;
+        let how = match options.replace {
+            true => Import::Replace,
+            false => Import::Merge,
+        };
+        let dry_run = options.dry_run;
+        let merged = self.take_in(entries, how, dry_run, now_unix_ms).await?;
+        Ok(Imported { report, merged })
+    }
+
     /// Changes what the operator may change of a network.
     ///
     /// # Errors
@@ -252,6 +315,38 @@ impl NetworkDb {
         let (edits, recorded) = self.networks().record(looks, now_unix_ms, policy);
         self.store(turn, edits).await?;
         Ok(recorded)
+    }
+
+    async fn take_in(
+        &self,
+        entries: Vec<Entry>,
+        how: Import,
+        dry_run: bool,
+        now_unix_ms: u64,
+    ) -> Result<Merged, NetworksError> {
+        let networks = self.networks();
+        let derived = stream::iter(entries).map(|entry| self.derive(entry, &networks));
+        // One after the other in the order of the document, so that it does not matter who is
+        // first.
+        let rows: Vec<NewNetwork> = derived.buffered(AT_A_TIME).try_collect().await?;
+        let turn = self.turn().await;
+        let (edits, merged) = self.networks().import(rows, how, now_unix_ms)?;
+        if !dry_run {
+            self.store(turn, edits).await?;
+        }
+        Ok(merged)
+    }
+
+    async fn derive(&self, entry: Entry, networks: &Networks) -> Result<NewNetwork, NetworksError> {
+        let token = self.0.tokens.derive(entry.token, networks).await?;
+        Ok(NewNetwork {
+            name: entry.name,
+            description: entry.description,
+            publish_token: true,
+            clusters: entry.clusters,
+            failures: entry.failures,
+            ..NewNetwork::new(token)
+        })
     }
 
     async fn turn(&self) -> OwnedMutexGuard<()> {

@@ -1,11 +1,14 @@
 //! Steps on single files that more than one module takes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
+
+/// Mode of what nobody else may read.
+pub(super) const PRIVATE: u32 = 0o600;
 
 /// Refuses a directory, socket or device where one of our files should be.
 pub(super) fn refuse_non_file(path: &Path) -> Result<(), StoreError> {
@@ -40,6 +43,11 @@ pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
 /// Writes `content` to `path` so that a crash leaves the old file or the new one: into a
 /// neighbour (0600), synced, renamed over it, directory synced.
 pub(super) fn write_atomic(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    write_atomic_as(path, content, PRIVATE)
+}
+
+/// As [`write_atomic`]; the file gets this mode.
+pub(super) fn write_atomic_as(path: &Path, content: &[u8], mode: u32) -> Result<(), StoreError> {
     let failed = |error: io::Error| StoreError::path("write", path, &error);
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -48,9 +56,12 @@ pub(super) fn write_atomic(path: &Path, content: &[u8]) -> Result<(), StoreError
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(PRIVATE)
         .open(&neighbour)
         .and_then(|mut file| {
+            if mode != PRIVATE {
+                file.set_permissions(Permissions::from_mode(mode))?;
+            }
             file.write_all(content)?;
             file.sync_all()
         })

@@ -22,6 +22,7 @@ mod ip_table;
 mod lock;
 mod networks;
 mod schema;
+mod shared;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ use crate::mesh::networks::{Network, NetworkKey, Removed};
 pub use error::StoreError;
 pub use lock::{Holder, NodeText, PID_FILE, read_holder};
 pub use schema::DATABASE_FILE;
+pub use shared::SharedFile;
 pub use tables::{MAX_PEER_ADDRESSES, MAX_ROLE_BYTES};
 
 use batch::Batch;

@@ -2,27 +2,12 @@
 
 use std::fmt;
 
-use super::text::Locator;
 use super::{MAX_DOCUMENT_BYTES, MAX_ROW_JSON_BYTES, Variant};
+use crate::formats::json::{Locator, Position};
 use crate::mesh::ip_table::{HostError, MAX_KEPT, MAX_KEY_BYTES, MAX_ROWS, MAX_TEXT_BYTES};
 
 /// Most problems and most notes that are kept of one document; all are counted.
 pub const MAX_REPORTED: usize = 100;
-
-/// A place in a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}", self.line, self.column)
-    }
-}
 
 /// Why a document was not read. Nothing of it was taken.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

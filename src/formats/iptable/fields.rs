@@ -1,17 +1,13 @@
 //! One row: its fields by what they mean, whatever the variant calls or writes them.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::num::NonZeroU16;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::MAX_ROW_JSON_BYTES;
 use super::fault::{Fault, Found};
 use super::number::{Scalar, Written, speed};
-use super::text::{self, offset_in, shown};
+use super::text;
 use super::variant::{Shape, Unit, decoded};
+use crate::formats::json::{Members, offset_in, offset_of, shown};
 use crate::mesh::ip_table::{
     Carried, DEFAULT_PORT, Figures, Flags, Host, MAX_KEPT, MAX_KEY_BYTES, MAX_TEXT_BYTES, Place,
     Row, Source, parse_port,
@@ -150,7 +146,7 @@ pub(super) fn read(json: &str, shape: &mut Shape) -> Result<Outcome, Found> {
         }));
     }
     let members: Members<'_> = serde_json::from_str(json).map_err(|error| Found {
-        offset: text::offset_of(json, error.line(), error.column()),
+        offset: offset_of(json, error.line(), error.column()),
         field: None,
         fault: Fault::Text,
     })?;
@@ -175,33 +171,6 @@ pub(super) fn read(json: &str, shape: &mut Shape) -> Result<Outcome, Found> {
         notes,
     })
 }
-
-/// A row's members, each value with its text.
-struct Members<'r>(Vec<(Cow<'r, str>, &'r RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::with_capacity(16);
-                while let Some(Key(key)) = map.next_key()? {
-                    members.push((key, map.next_value()?));
-                }
-                Ok(Members(members))
-            }
-        }
-        json.deserialize_map(Collect)
-    }
-}
-
-/// A key, borrowed unless it has escapes: a bare `Cow` would always be copied.
-#[derive(serde::Deserialize)]
-struct Key<'r>(#[serde(borrow)] Cow<'r, str>);
 
 fn scalar(raw: &str) -> Result<Scalar<'_>, Fault> {
     Ok(match raw.as_bytes().first() {

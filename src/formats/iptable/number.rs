@@ -1,8 +1,8 @@
 //! Figures as documents write them: what they mean depends on the whole table.
 
 use super::fault::Fault;
-use super::text::shown;
 use super::variant::Unit;
+use crate::formats::json::shown;
 use crate::mesh::ip_table::{Latency, Speed};
 
 /// A value of a row that may hold a number.

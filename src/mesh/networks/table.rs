@@ -7,257 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use super::cluster::{Cluster, MAX_CLUSTER_BYTES};
-use super::look::{Change, Outcome, Policy};
-use super::page::Sort;
-use super::{
-    History, MAX_BOOTSTRAP, MAX_DESCRIPTION_BYTES, MAX_NAME_BYTES, Network, NetworkKey, State,
+use super::change::{
+    Edit, Edits, Held, Looked, NewNetwork, Recorded, Refused, Removed, check_texts,
 };
-use crate::mesh::addr::HostPort;
-use crate::mesh::token::Token;
+use super::cluster::{Cluster, MAX_CLUSTER_BYTES};
+use super::look::{Change, Policy};
+use super::page::Sort;
+use super::{Network, NetworkKey};
 
 /// Most networks of which it is remembered that they were removed; the oldest are forgotten.
 const MAX_REMOVED: usize = 20_000;
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Most networks.
-    pub rows: usize,
-    /// Most bytes of all networks together ([`Network::bytes`]).
-    pub bytes: usize,
-}
-
-impl Default for Held {
-    fn default() -> Self {
-        Self {
-            rows: 20_000,
-            bytes: 128 * 1024 * 1024,
-        }
-    }
-}
-
-/// A network that is to come in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewNetwork {
-    /// Its token.
-    pub token: Token,
-    /// What it is called.
-    pub name: String,
-    /// What is said of it.
-    pub description: String,
-    /// Where to reach it, besides what the token names.
-    pub bootstrap: Vec<HostPort>,
-    /// Whether its token may be shown to everybody.
-    pub publish_token: bool,
-    /// What a document says of its workers.
-    pub clusters: Option<Vec<Cluster>>,
-    /// What a document says of its failures.
-    pub failures: u32,
-}
-
-impl NewNetwork {
-    /// A network of which only the token is known, and that agreed to nothing.
-    pub fn new(token: Token) -> Self {
-        Self {
-            token,
-            name: String::new(),
-            description: String::new(),
-            bootstrap: Vec::new(),
-            publish_token: false,
-            clusters: None,
-            failures: 0,
-        }
-    }
-
-    fn check(&self) -> Result<(), Refused> {
-        check_texts(&self.name, &self.description, &self.bootstrap)
-    }
-
-    fn into_row(self, key: NetworkKey, incarnation: u64, now_ms: u64) -> Network {
-        let mut row = Network {
-            key,
-            incarnation,
-            token: self.token,
-            name: self.name,
-            description: self.description,
-            bootstrap: self.bootstrap,
-            publish_token: self.publish_token,
-            clusters: self.clusters,
-            nodes: 0,
-            failures: self.failures,
-            state: State::New,
-            added_ms: now_ms,
-            first_seen_ms: None,
-            last_seen_ms: None,
-            first_success_ms: None,
-            last_success_ms: None,
-            last_look_ms: None,
-            last_error: None,
-            hidden_for_ms: 0,
-            next_look_ms: now_ms,
-            history: History::default(),
-        };
-        if row.has_workers() {
-            // Another explorer saw them.
-            row.state = State::Stale;
-        }
-        row
-    }
-}
-
-fn check_texts(name: &str, description: &str, bootstrap: &[HostPort]) -> Result<(), Refused> {
-    let (len, max) = (name.len(), MAX_NAME_BYTES);
-    if len > max {
-        return Err(Refused::Name { len });
-    }
-    let (len, max) = (description.len(), MAX_DESCRIPTION_BYTES);
-    if len > max {
-        return Err(Refused::Description { len });
-    }
-    match bootstrap.len() {
-        count if count > MAX_BOOTSTRAP => Err(Refused::Bootstrap { count }),
-        _ => Ok(()),
-    }
-}
-
-/// What the operator changes of a row; `None` leaves it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Edit {
-    /// What it is called.
-    pub name: Option<String>,
-    /// What is said of it.
-    pub description: Option<String>,
-    /// Where to reach it; looks at it at once.
-    pub bootstrap: Option<Vec<HostPort>>,
-    /// Whether its token may be shown to everybody.
-    pub publish_token: Option<bool>,
-    /// Another token of the same network; looks at it at once.
-    pub token: Option<Token>,
-}
-
-/// What a look found, and at which row.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Looked {
-    /// The network.
-    pub key: NetworkKey,
-    /// [`Network::incarnation`] of the row that was looked at.
-    pub incarnation: u64,
-    /// What was found.
-    pub outcome: Outcome,
-    /// Any number: spreads the next looks.
-    pub random: u32,
-}
-
-/// What became of looks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// With a worker online.
-    pub active: usize,
-    /// Without one.
-    pub missed: usize,
-    /// Without one, once too often: hidden now.
-    pub hidden: Vec<NetworkKey>,
-    /// Hidden for long enough: removed.
-    pub gone: Vec<NetworkKey>,
-    /// The explorer was offline.
-    pub excused: usize,
-    /// The row is not there any more, or another one by now.
-    pub void: usize,
-}
-
-/// What an import does, in rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Merged {
-    /// Networks that were not known.
-    pub added: usize,
-    /// Networks whose name or description is the document's now.
-    pub changed: usize,
-    /// Networks that were known; nothing of them is changed.
-    pub known: usize,
-    /// Networks that are not in the document and go.
-    pub removed: usize,
-    /// Networks that were removed here and do not come back.
-    pub barred: usize,
-}
-
-/// That a network was removed: what brings rows from elsewhere leaves it out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Removed {
-    /// Which.
-    pub key: NetworkKey,
-    /// When, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
-}
-
-/// What is to be stored.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Edits {
-    /// Rows to remove, which is remembered.
-    pub remove: Vec<Removed>,
-    /// Rows to set, after that.
-    pub put: Vec<Arc<Network>>,
-    /// Removals to forget.
-    pub forget: Vec<NetworkKey>,
-}
-
-impl Edits {
-    /// Whether there is nothing to store.
-    pub fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.put.is_empty() && self.forget.is_empty()
-    }
-}
-
-/// Why a change was not made. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refused {
-    /// The network is there already, perhaps in another spelling of its token.
-    #[error("network {0} is known already")]
-    Exists(NetworkKey),
-    /// There is no such network.
-    #[error("there is no network {0}")]
-    NotFound(NetworkKey),
-    /// More than [`Held`] allows.
-    #[error("the database would have {rows} networks of {bytes} bytes, at most {} of {} are kept", held.rows, held.bytes)]
-    Full {
-        /// How many networks there would be.
-        rows: usize,
-        /// How many bytes they would take.
-        bytes: usize,
-        /// How many may be.
-        held: Held,
-    },
-    /// A name is too long.
-    #[error("the name has {len} bytes, at most {MAX_NAME_BYTES} are kept")]
-    Name {
-        /// Its bytes.
-        len: usize,
-    },
-    /// A description is too long.
-    #[error("the description has {len} bytes, at most {MAX_DESCRIPTION_BYTES} are kept")]
-    Description {
-        /// Its bytes.
-        len: usize,
-    },
-    /// Too many addresses.
-    #[error("{count} addresses were given, at most {MAX_BOOTSTRAP} are kept")]
-    Bootstrap {
-        /// How many.
-        count: usize,
-    },
-    /// The token is another network's.
-    #[error("the token is of network {given}, not of {wanted}")]
-    OtherNetwork {
-        /// The row's network.
-        wanted: NetworkKey,
-        /// The token's.
-        given: NetworkKey,
-    },
-    /// Replacing everything with nothing is an accident.
-    #[error("there are no networks to replace the others with")]
-    Empty,
-}
 
 /// All networks of an explorer, at one moment.
 #[derive(Debug, Default)]
@@ -370,7 +129,10 @@ impl Networks {
             return Err(Refused::Exists(key));
         }
         let row = Arc::new(new.into_row(key, self.next_incarnation, now_ms));
-        self.check_room(1, row.bytes(), 0)?;
+        let mut room = self.room(&Edits::default());
+        if !room.take(row.bytes()) {
+            return Err(room.refused(row.bytes()));
+        }
         let mut edits = Edits::default();
         edits.put.push(Arc::clone(&row));
         edits.forget.extend(self.is_removed(&key).then_some(key));
@@ -409,7 +171,13 @@ impl Networks {
             row.incarnation = self.next_incarnation;
         }
         check_texts(&row.name, &row.description, &row.bootstrap)?;
-        self.check_room(0, row.bytes(), old.bytes())?;
+        let mut room = self.room(&Edits::default());
+        room.rows = room.rows.saturating_sub(1);
+        room.swap(old.bytes(), 0);
+        // What makes a full database smaller is welcome.
+        if row.bytes() > old.bytes() && !room.fits(row.bytes()) {
+            return Err(room.refused(row.bytes()));
+        }
         let mut edits = Edits::default();
         let row = Arc::new(row);
         if row != *old {
@@ -510,22 +278,29 @@ impl Networks {
         next
     }
 
-    fn check_room(&self, rows: usize, more: usize, less: usize) -> Result<(), Refused> {
-        let rows = self.rows.len() + rows;
-        let bytes = (self.bytes + more).saturating_sub(less);
-        // What makes a full database smaller is welcome.
-        match rows > self.held.rows || (bytes > self.held.bytes && more > less) {
-            true => Err(Refused::Full {
-                rows,
-                bytes,
-                held: self.held,
-            }),
-            false => Ok(()),
+    /// The number of the row that comes in as the next but `nth`.
+    pub(super) fn incarnation(&self, nth: usize) -> u64 {
+        let nth = u64::try_from(nth).unwrap_or(u64::MAX);
+        self.next_incarnation.saturating_add(nth)
+    }
+
+    /// What there is with `edits`, against what may be.
+    pub(super) fn room(&self, edits: &Edits) -> Room {
+        let removed = edits.remove.iter().filter_map(|gone| self.get(&gone.key));
+        let mut room = Room {
+            rows: self.rows.len(),
+            bytes: self.bytes,
+            held: self.held,
+        };
+        for row in removed {
+            room.rows = room.rows.saturating_sub(1);
+            room.swap(row.bytes(), 0);
         }
+        room
     }
 
     /// Removes a row, and forgets the oldest removal if there are too many.
-    fn bury(&self, key: NetworkKey, at_ms: u64, edits: &mut Edits) {
+    pub(super) fn bury(&self, key: NetworkKey, at_ms: u64, edits: &mut Edits) {
         edits.remove.push(Removed { key, at_ms });
         let known = self.removed.len() + edits.remove.len() - edits.forget.len();
         if known > MAX_REMOVED {
@@ -535,6 +310,43 @@ impl Networks {
                 .filter(|(key, _)| !edits.forget.contains(key));
             let oldest = oldest.min_by_key(|(_, at_ms)| **at_ms).map(|(key, _)| *key);
             edits.forget.extend(oldest);
+        }
+    }
+}
+
+/// How much is there while rows come in.
+pub(super) struct Room {
+    rows: usize,
+    bytes: usize,
+    held: Held,
+}
+
+impl Room {
+    fn fits(&self, bytes: usize) -> bool {
+        self.bytes + bytes <= self.held.bytes
+    }
+
+    /// Whether one more row of so many bytes fits; then it is counted.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        let fits = self.rows < self.held.rows && self.fits(bytes);
+        if fits {
+            self.rows += 1;
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// Counts a row with other bytes.
+    pub(super) fn swap(&mut self, old: usize, new: usize) {
+        self.bytes = self.bytes.saturating_sub(old) + new;
+    }
+
+    /// Why a row of so many bytes does not come in.
+    pub(super) fn refused(&self, bytes: usize) -> Refused {
+        Refused::Full {
+            rows: self.rows + 1,
+            bytes: self.bytes + bytes,
+            held: self.held,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::mesh::networks::Networks;
 use crate::mesh::token::{Token, TokenKind, TokenText};
 
 /// Secrets derived at a time; each takes 64 MiB.
-const AT_A_TIME: usize = 2;
+pub(super) const AT_A_TIME: usize = 2;
 /// Secrets remembered of tokens that are in no row.
 const MAX_STRANGE: usize = 1024;
 
@@ -75,6 +75,17 @@ impl Tokens {
             derived.insert(material, token.secret().clone());
         }
         Ok(token)
+    }
+
+    /// The token of a text that was checked before, if that costs nothing.
+    pub(super) fn at_hand(&self, text: &TokenText, networks: &Networks) -> Option<Token> {
+        match text {
+            TokenText::Native(token) => Some(token.clone()),
+            TokenText::LocalAi(localai) => {
+                let secret = self.known(&material(localai), networks)?;
+                Some(Token::from_localai(localai.clone(), secret))
+            }
+        }
     }
 
     fn known(&self, material: &Material, networks: &Networks) -> Option<Secret> {

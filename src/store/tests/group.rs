@@ -229,8 +229,22 @@ fn change() -> impl Strategy<Value = Change> {
         (1u8..4, any::<u8>()).prop_map(|(n, v)| Change::PutMachines(vec![machine(n, v).into()])),
         (1u8..4).prop_map(|n| Change::RemoveMachine(machine(n, 0).place)),
         Just(Change::ClearMachines),
+        (1u8..4, any::<u8>()).prop_map(|(n, v)| Change::PutNetworks(vec![network(n, v).into()])),
+        (1u8..4, 1u64..3).prop_map(|(n, at)| Change::RemoveNetworks(vec![gone(n, at)])),
+        (1u8..4).prop_map(|n| Change::ForgetRemovals(vec![gone(n, 0).key])),
         Just(Change::ForgetNetwork),
     ]
+}
+
+fn network(n: u8, name: u8) -> Network {
+    let mut network = networks::bare(n);
+    network.name = name.to_string();
+    network
+}
+
+fn gone(n: u8, at_ms: u64) -> Removed {
+    let key = networks::bare(n).key;
+    Removed { key, at_ms }
 }
 
 /// What the tables hold, done naively: the oracle of `Batch`.
@@ -279,7 +293,24 @@ impl Model {
             }
             Change::RemoveMachine(place) => self.remove(Table::Machines, &place.to_string()),
             Change::ClearMachines => self.0.retain(|(table, _), _| *table != Table::Machines),
-            Change::ForgetNetwork => self.0.retain(|(table, _), _| *table == Table::Machines),
+            Change::PutNetworks(rows) => {
+                for row in rows {
+                    self.put(Table::Networks, &row.key.to_string(), row.name.clone());
+                }
+            }
+            Change::RemoveNetworks(removed) => {
+                for gone in removed {
+                    let (key, at) = (gone.key.to_string(), gone.at_ms.to_string());
+                    self.remove(Table::Networks, &key);
+                    self.put(Table::RemovedNetworks, &key, at);
+                }
+            }
+            Change::ForgetRemovals(keys) => {
+                for key in keys {
+                    self.remove(Table::RemovedNetworks, &key.to_string());
+                }
+            }
+            Change::ForgetNetwork => self.0.retain(|(table, _), _| !table.is_of_network()),
         }
     }
 
@@ -313,6 +344,13 @@ impl Model {
         }
         for row in &loaded.ip_table {
             model.put(Table::Machines, &row.place.to_string(), row.name.clone());
+        }
+        for row in &loaded.networks {
+            model.put(Table::Networks, &row.key.to_string(), row.name.clone());
+        }
+        for gone in &loaded.removed_networks {
+            let (key, at) = (gone.key.to_string(), gone.at_ms.to_string());
+            model.put(Table::RemovedNetworks, &key, at);
         }
         model
     }

@@ -11,8 +11,8 @@ use crate::mesh::token::{Token, TokenText};
 use crate::store::networks::{put_network, read_history, read_network};
 use crate::store::tables::{RowChange, Table};
 
-/// A LocalAI token, as LocalAI makes them.
-const LOCALAI: &str = "b3RwOgogIGRodDoKICAgIGludGVydmFsOiAzNjAKICAgIGtleTogNG5YdnRuWTRIZ1VEMGhhaTRWTTdMTkdUZzZrWTZBMHM3YU4zM2puNjVyWgogICAgbGVuZ3RoOiA0MwogIGNyeXB0bzoKICAgIGludGVydmFsOiAzNjAKICAgIGtleTogWU1OOGY2ckZ1bGsxVWxQbG1nbmtWUGhaNEp1Wm9PaGZmakthS011TDBIbAogICAgbGVuZ3RoOiA0Mwpyb29tOiBOcHNBZ2JIalVEcDEySlV5OFFkUlg2VkZ5WFY0NEwwNHlGcGtWejlpMzdSCnJlbmRlenZvdXM6IEdFMTNyMHdUaXlWZFFZVTNnNDA2MWpQU1U1b0FOMmlmVGRoNjladWY1UjYKbWRuczogQllSRTFxNHFZaXR4ZThIY1BteUN2VXNkY3NQTVBESzJsZWVjWlBCVlB1VAptYXhfbWVzc2FnZV9zaXplOiAyMDk3MTUyMAo=";
+/// As LocalAI makes them.
+const LOCALAI: &str = include_str!("../../../tests/fixtures/localai-token.txt");
 
 /// A row of which nothing is known.
 pub(super) fn bare(n: u8) -> Network {
