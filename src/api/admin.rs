@@ -5,6 +5,7 @@
 mod bench;
 mod ip_table;
 mod ledger;
+mod networks;
 mod probe;
 mod roles;
 mod stream;
@@ -13,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -34,6 +35,10 @@ use super::shapes::{
 };
 use super::socket::AdminSocket;
 use super::{Control, Stop};
+use crate::clock::Clock;
+use crate::service::networks::NetworkDb;
+use networks::Operated;
+pub use networks::{add_network, edit_network};
 
 const LIMITS: Limits = Limits {
     connections: 256,
@@ -52,15 +57,54 @@ pub async fn serve(socket: AdminSocket, control: Arc<dyn Control>, cancel: Cance
         tasks: TaskTracker::new(),
         runtime: Handle::current(),
     };
+    serve_routes(socket, router(state.clone()), cancel).await;
+    state.tasks.close();
+    let _ = timeout(LIMITS.drain, state.tasks.wait()).await;
+}
+
+/// Serves an explorer's networks on `socket` until `cancel`, and `more` beside them; then lets
+/// running requests finish for a few seconds at most, and removes the socket.
+pub async fn serve_networks(
+    socket: AdminSocket,
+    db: NetworkDb,
+    clock: Clock,
+    more: Router,
+    cancel: CancellationToken,
+) {
+    let routes = networks::routes().with_state(Explorer { db, clock });
+    serve_routes(socket, routes.merge(more), cancel).await;
+}
+
+/// What a process has that runs an explorer and no node.
+#[derive(Clone)]
+struct Explorer {
+    db: NetworkDb,
+    clock: Clock,
+}
+
+impl FromRef<Explorer> for Operated {
+    fn from_ref(explorer: &Explorer) -> Self {
+        Self {
+            db: explorer.db.clone(),
+            now_ms: explorer.clock.now().unix_ms,
+        }
+    }
+}
+
+/// Serves `routes` to those who may ask.
+async fn serve_routes(socket: AdminSocket, routes: Router, cancel: CancellationToken) {
+    let cookie = Arc::new(socket.cookie().clone());
+    let allowed = routes
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn_with_state(cookie, ask_cookie));
     let acceptor = Local {
-        allowed: router(state.clone(), socket.cookie().clone()),
+        allowed,
         denied: denied(),
         own_uid: rustix::process::geteuid().as_raw(),
         socket,
     };
     serve::serve(acceptor, LIMITS, cancel).await;
-    state.tasks.close();
-    let _ = timeout(LIMITS.drain, state.tasks.wait()).await;
 }
 
 /// What the routes share.
@@ -97,7 +141,7 @@ fn may_ask(peer_uid: u32, own_uid: u32) -> bool {
     peer_uid == own_uid || peer_uid == 0
 }
 
-fn router(state: Admin, cookie: Cookie) -> Router {
+fn router(state: Admin) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/nodes", get(nodes))
@@ -127,9 +171,7 @@ fn router(state: Admin, cookie: Cookie) -> Router {
         .route("/v1/leave", post(leave))
         .route("/v1/stop", post(stop))
         .route("/v1/token", get(token))
-        .fallback(no_such_route)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn_with_state(Arc::new(cookie), ask_cookie))
+        .merge(networks::routes())
         .with_state(state)
 }
 

@@ -3,6 +3,7 @@
 
 mod error;
 mod ip_table;
+mod networks;
 mod stream;
 mod transport;
 

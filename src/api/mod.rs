@@ -43,6 +43,7 @@ use crate::mesh::name::Bucket;
 use crate::mesh::time::Now;
 use crate::mesh::view::View;
 pub use crate::service::ip_table::{ImportOptions, IpTable, MeshSide, TableError};
+use crate::service::networks::NetworkDb;
 use crate::service::spec::{ExposeSpec, IngressSpec};
 use shapes::{Bench, BenchProgress, NodeError, RoleInfo, Status, Usage};
 
@@ -95,6 +96,8 @@ pub trait Control: Send + Sync + 'static {
     fn http_token(&self) -> Option<Zeroizing<String>>;
     /// Machines that are reached by address.
     fn ip_table(&self) -> IpTable;
+    /// Networks of an explorer.
+    fn networks(&self) -> NetworkDb;
     /// What the node adds to a probe of these machines: witnesses, and links to other nodes.
     fn mesh_side(&self) -> MeshSide {
         MeshSide::default()

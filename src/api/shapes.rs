@@ -5,6 +5,7 @@
 mod bench;
 mod ip_table;
 mod ledger;
+mod networks;
 mod nodes;
 mod probe;
 mod update;
@@ -25,6 +26,10 @@ pub use ip_table::{
 };
 pub use ledger::{
     ExportedEntry, Imported, LEDGER_FORMAT, LedgerDocument, LedgerItem, LedgerList, LedgerValue,
+};
+pub use networks::{
+    AddNetwork, ClusterInfo, EditNetwork, LookInfo, NetworkInfo, NetworkList, NetworkStored,
+    NetworksImported, RemoveNetworks, TokenLine, write_networks,
 };
 pub use nodes::{NodeShape, Nodes, PathShape, ProviderShape, ServiceShape, Services};
 pub use probe::{MachineProbed, ProbeDone, ProbeLine, ProbeOutcome, ProbeRequest, ProbeStart};

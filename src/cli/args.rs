@@ -1,5 +1,6 @@
 //! The command line as types: names, flags, help. No command runs here.
 
+mod explorer;
 mod iptable;
 mod roles;
 
@@ -10,6 +11,10 @@ use clap_complete::Shell;
 use warren::mesh::name::Bucket;
 
 use crate::config::{Bytes, Layer, Listen, LogFilter, LogFormat, SecretText, Span};
+pub(crate) use explorer::{
+    AddNetworkArgs, EditNetworkArgs, ExplorerCommand, ExportNetworksArgs, ImportNetworksArgs,
+    LsNetworksArgs, TokensCommand,
+};
 pub(crate) use iptable::{ExportArgs, ImportArgs, IpTableCommand, ProbeArgs};
 use roles::said;
 pub(crate) use roles::{ExposeArgs, FederatedArgs, IngressArgs, JoinArgs, NodeArgs};
@@ -164,6 +169,14 @@ with --bg; otherwise this command is the daemon.")]
 Works with a daemon on the data directory, and without one."
     )]
     Iptable(IpTableCommand),
+    /// Which networks are alive: LocalAI's explorer
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  warren explorer tokens import explorer.json
+  warren explorer tokens ls"
+    )]
+    Explorer(ExplorerCommand),
     /// Measure the round trip to a node
     #[command(after_help = "Examples:
   warren ping atlas

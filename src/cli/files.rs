@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::fail::Failure;
@@ -53,6 +54,15 @@ pub(crate) struct NewFile {
 impl NewFile {
     /// Begins to write `path`, or what it links to. A file that is there keeps its mode.
     pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
+        Self::create_as(path, 0o666)
+    }
+
+    /// As [`NewFile::create`]; a file that was not there before is readable by its owner only.
+    pub(crate) fn create_private(path: &Path) -> Result<Self, Failure> {
+        Self::create_as(path, 0o600)
+    }
+
+    fn create_as(path: &Path, mode: u32) -> Result<Self, Failure> {
         let refused = |e: io::Error| Failure::failed("io", format!("{}: {e}", place(path)));
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let old = path.metadata().ok();
@@ -66,7 +76,9 @@ impl NewFile {
         }
         let mut name = OsString::from(&path);
         name.push(format!(".new-{}", std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).open(&name);
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(mode);
+        let file = options.open(&name);
         let new = Self {
             path,
             neighbour: Some(PathBuf::from(name)),

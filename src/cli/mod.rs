@@ -4,11 +4,13 @@
 mod args;
 mod completions;
 mod confirm;
+mod explorer;
 mod fail;
 mod files;
 mod iptable;
 mod logging;
 mod output;
+mod reach;
 mod runtime;
 mod token;
 
@@ -136,6 +138,10 @@ fn dispatch(cli: Cli, config: &Config, output: Output) -> Result<u8, Failure> {
             let run = Box::pin(iptable::run(command, config, output));
             runtime::on_runtime(run).map(|()| 0)
         }
+        Command::Explorer(command) => {
+            let run = Box::pin(explorer::run(command, config, output));
+            runtime::on_runtime(run).map(|()| 0)
+        }
         #[cfg(feature = "p2p")]
         command => online::run(command, config, output),
         #[cfg(not(feature = "p2p"))]
@@ -143,7 +149,7 @@ fn dispatch(cli: Cli, config: &Config, output: Output) -> Result<u8, Failure> {
             "no_p2p",
             "this warren was built without the mesh (cargo feature `p2p`)",
         )
-        .hint("use a build with default features; token, completions and help work in this one")),
+        .hint("use a build with default features; token, iptable, explorer tokens, completions and help work in this one")),
     }
 }
 

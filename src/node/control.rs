@@ -19,6 +19,7 @@ use crate::mesh::name::Bucket;
 use crate::mesh::time::Now;
 use crate::mesh::view::View;
 use crate::service::ip_table::{IpTable, MeshSide};
+use crate::service::networks::NetworkDb;
 use crate::service::spec::{ExposeSpec, IngressSpec};
 
 impl Control for Node {
@@ -68,6 +69,10 @@ impl Control for Node {
 
     fn ip_table(&self) -> IpTable {
         Node::ip_table(self)
+    }
+
+    fn networks(&self) -> NetworkDb {
+        Node::networks(self)
     }
 
     fn mesh_side(&self) -> MeshSide {

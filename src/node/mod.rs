@@ -53,6 +53,7 @@ use crate::net::Net;
 use crate::service::counts::Counters;
 use crate::service::expose::Exposes;
 use crate::service::ip_table::IpTable;
+use crate::service::networks::NetworkDb;
 use crate::store::Store;
 
 pub use crate::api::p2prc::{Key as P2prcKey, KeyError as P2prcKeyError};
@@ -95,6 +96,7 @@ struct Inner {
     exposes: Exposes,
     counters: Counters,
     ip_table: IpTable,
+    networks: NetworkDb,
     roles: Mutex<roles::Roles>,
     phase: watch::Sender<Phase>,
     /// Ends what serves the node's API; cancelled last.
@@ -315,6 +317,11 @@ impl Node {
     /// Machines that are reached by address.
     pub fn ip_table(&self) -> IpTable {
         self.inner.ip_table.clone()
+    }
+
+    /// Networks that an explorer on this node's data directory knows.
+    pub fn networks(&self) -> NetworkDb {
+        self.inner.networks.clone()
     }
 
     fn phase(&self) -> Phase {

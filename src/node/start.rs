@@ -26,6 +26,7 @@ use crate::mesh::id::{Identity, NodeId};
 use crate::mesh::keys::{Interval, NetworkKeys};
 use crate::mesh::knock::Knock;
 use crate::mesh::name::{Bucket, MAX_NAME_BYTES, Name, NameError};
+use crate::mesh::networks::Held;
 use crate::mesh::observed::is_global;
 use crate::mesh::records::{MAX_ADDRESSES, NodeRecord, VERSION};
 use crate::mesh::token::Token;
@@ -37,6 +38,7 @@ use crate::service::expose::Exposes;
 use crate::service::frps::{Frps, FrpsLimits};
 use crate::service::ip_table::IpTable;
 use crate::service::measure::Measuring;
+use crate::service::networks::NetworkDb;
 use crate::store::{Change, Holder, Loaded, NodeText, Store, files};
 
 /// How long running connections may take to end at shutdown.
@@ -62,6 +64,7 @@ pub(super) struct Start {
     exposes: Exposes,
     counters: Counters,
     ip_table: IpTable,
+    networks: NetworkDb,
 }
 
 /// What local clients come in by: bound, not served yet.
@@ -132,6 +135,7 @@ impl Start {
         let gate = open_gate(&clock, NetworkKeys::new(&token), &identity, loaded, &store);
         let counters = counters(&store, std::mem::take(&mut loaded.counts));
         let ip_table = IpTable::of(store.clone(), loaded, Some(identity.id()));
+        let networks = NetworkDb::of(store.clone(), loaded, Held::default());
         let exposes = Exposes::default().counting(identity.id(), counters.clone());
         Ok(Self {
             config,
@@ -146,6 +150,7 @@ impl Start {
             exposes,
             counters,
             ip_table,
+            networks,
         })
     }
 
@@ -264,6 +269,7 @@ impl Start {
                 exposes: self.exposes,
                 counters: self.counters,
                 ip_table: self.ip_table,
+                networks: self.networks,
                 roles: roles.into(),
                 phase: watch::Sender::new(Phase::Running),
                 api: CancellationToken::new(),

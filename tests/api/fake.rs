@@ -16,9 +16,11 @@ use warren::mesh::event::{Event, What};
 use warren::mesh::id::{Identity, NodeId};
 use warren::mesh::measure::{Limits, Loss, Measurement, RoundTrip, Throughput};
 use warren::mesh::name::Bucket;
+use warren::mesh::networks::Held;
 use warren::mesh::time::Now;
 use warren::mesh::view::{NodeView, PathKind, PathView, Provider, View};
 use warren::service::ip_table::IpTable;
+use warren::service::networks::NetworkDb;
 use warren::service::spec::{ExposeSpec, IngressSpec};
 use zeroize::Zeroizing;
 
@@ -64,7 +66,9 @@ pub(crate) struct FakeNode {
     ledger: Mutex<Vec<Entry>>,
     imports: Mutex<usize>,
     ip_table: IpTable,
+    networks: NetworkDb,
     _data: TempDir,
+    _networks: TempDir,
     served: Mutex<u64>,
     stops: Mutex<Vec<Stop>>,
 }
@@ -72,7 +76,10 @@ pub(crate) struct FakeNode {
 impl Default for FakeNode {
     fn default() -> Self {
         let data = tempfile::tempdir().unwrap();
+        let networks = tempfile::tempdir().unwrap();
         Self {
+            networks: NetworkDb::open(networks.path(), Held::default(), NOW_MS).unwrap(),
+            _networks: networks,
             ip_table: IpTable::open(data.path(), NOW_MS).unwrap(),
             _data: data,
             http_token: false,
@@ -321,6 +328,10 @@ impl Control for FakeNode {
 
     fn ip_table(&self) -> IpTable {
         self.ip_table.clone()
+    }
+
+    fn networks(&self) -> NetworkDb {
+        self.networks.clone()
     }
 
     fn expose(&self, spec: ExposeSpec, keep: bool) -> BoxFuture<'_, Result<RoleInfo, NodeError>> {

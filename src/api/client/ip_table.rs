@@ -130,7 +130,7 @@ impl Client {
         self.send(request.patience(Patience::Slow)).await
     }
 
-    async fn download(&self, request: Request) -> Result<Download, ClientError> {
+    pub(super) async fn download(&self, request: Request) -> Result<Download, ClientError> {
         let (body, connection) = transport::open(&self.data_dir, request).await?;
         Ok(Download::new(body, connection))
     }

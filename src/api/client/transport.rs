@@ -34,6 +34,8 @@ pub(super) enum Patience {
     Quick,
     /// It has to ask a disk or another machine first.
     Slow,
+    /// It has to derive the secrets of many tokens first.
+    Long,
 }
 
 impl Patience {
@@ -41,6 +43,7 @@ impl Patience {
         match self {
             Self::Quick => Duration::from_secs(10),
             Self::Slow => Duration::from_secs(60),
+            Self::Long => Duration::from_secs(3600),
         }
     }
 }

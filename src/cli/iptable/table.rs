@@ -2,30 +2,22 @@
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::time::Duration;
 
-use warren::api::client::Download;
 use warren::api::probe::probe;
 use warren::api::shapes::{
     Machine, MachineAdded, NodeError, ProbeRequest, PruneRequest, Pruned, TableImported,
     write_machines,
 };
 use warren::api::{ImportOptions, MeshSide, TableError};
-use warren::clock::{self, Clock};
 use warren::formats::iptable::{self, Profile};
 use warren::mesh::ip_table::{Place, Row, Sort};
 use warren::mesh::name::Name;
-use warren::{Client, ClientError, IpTable};
+use warren::{Client, IpTable};
 
 use super::probe::Probing;
 use crate::cli::fail::Failure;
+use crate::cli::reach::{Reach, copy, reach};
 use crate::config::Config;
-
-/// How long another process may have the directory without answering: a daemon that starts or
-/// ends, or a command like this one.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked again.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// The table, as far as this command can reach it.
 pub(super) enum Table {
@@ -49,24 +41,12 @@ impl Table {
     }
 
     async fn find(dir: &Path, make: bool) -> Result<Self, Failure> {
-        let end = clock::deadline(PATIENCE);
-        loop {
-            match Client::connect(dir).await {
-                Ok(client) => return Ok(Self::Daemon(client)),
-                Err(ClientError::NoDaemon { .. }) => {}
-                Err(other) => return Err(other.into()),
-            }
-            if !make && !IpTable::exists(dir) {
-                return Ok(Self::None);
-            }
-            match IpTable::open(dir, Clock::default().now().unix_ms) {
-                Ok(table) => return Ok(Self::Here(table)),
-                Err(error) if error.code() == "in_use" && clock::instant() < end => {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Err(error) => return Err(refused(error)),
-            }
-        }
+        let open = |now_unix_ms| IpTable::open(dir, now_unix_ms).map_err(NodeError::from);
+        Ok(match reach(dir, make, open).await? {
+            Reach::Daemon(client) => Self::Daemon(client),
+            Reach::Here(table) => Self::Here(table),
+            Reach::None => Self::None,
+        })
     }
 
     /// Lets go of the directory.
@@ -208,13 +188,6 @@ impl Table {
             _ => Vec::new(),
         }
     }
-}
-
-async fn copy(mut from: Download, out: &mut impl Write) -> Result<(), Failure> {
-    while let Some(bytes) = from.next().await? {
-        out.write_all(&bytes)?;
-    }
-    Ok(out.flush()?)
 }
 
 fn refused(error: TableError) -> Failure {
