@@ -251,3 +251,6 @@ impl FromStr for State {
         named.ok_or(StateError)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -382,3 +382,6 @@ impl NetworkDb {
         stored.await.unwrap_or(Err(NetworksError::Closed))
     }
 }
+
+#[cfg(test)]
+mod tests;
