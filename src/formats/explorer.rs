@@ -178,9 +178,9 @@ impl<'r> Reader<'r> {
     }
 
     /// Reads one row. `token` is in the text where it has no escapes.
-    fn row(&mut self, token: &Cow<'r, str>, raw: &'r RawValue) -> Result<(), ExplorerError> {
+    fn row(&mut self, token: Cow<'r, str>, raw: &'r RawValue) -> Result<(), ExplorerError> {
         let value_at = json::offset_in(self.text, raw.get());
-        let at = match token {
+        let at = match &token {
             Cow::Borrowed(token) => json::offset_in(self.text, token).saturating_sub(1),
             Cow::Owned(_) => value_at,
         };
@@ -190,7 +190,7 @@ impl<'r> Reader<'r> {
             return Err(ExplorerError::TooManyRows(self.locator.locate(at)));
         }
         let mut notes = Vec::new();
-        let parsed = TokenText::parse(token).map_err(|error| (at, Fault::Token(error).whole()));
+        let parsed = TokenText::parse(&token).map_err(|error| (at, Fault::Token(error).whole()));
         let read = parsed.and_then(|token| {
             let read = row::read(token, raw.get(), &mut notes);
             read.map_err(|found| (value_at, found))
@@ -205,7 +205,7 @@ impl<'r> Reader<'r> {
                 let problem = found.at(number, at, self.text, &mut self.locator);
                 self.document.report.add_problem(problem);
                 self.document.strange.push(Strange {
-                    token: Zeroizing::new(token.to_string()),
+                    token: Zeroizing::new(token.into_owned()),
                     json: Zeroizing::new(raw.get().to_owned()),
                 });
                 return Ok(());
@@ -250,7 +250,7 @@ impl<'r> Visitor<'r> for Top<'_, 'r> {
     fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Key(token)) = map.next_key()? {
             let raw: &RawValue = map.next_value()?;
-            if let Err(error) = self.0.row(&token, raw) {
+            if let Err(error) = self.0.row(token, raw) {
                 self.0.stopped = Some(error);
                 return Err(A::Error::custom("stopped"));
             }

@@ -1,6 +1,7 @@
 //! What the store is asked to do while the disk remembers, and what it must hold after each step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,8 +12,11 @@ use warren::mesh::entry::{Class, Draft, Entry, NetworkId, Slot};
 use warren::mesh::floor::Floor;
 use warren::mesh::id::{Identity, NodeId};
 use warren::mesh::ip_table::{Place, Row, Source};
+use warren::mesh::keys::Secret;
 use warren::mesh::members::KnownPeer;
 use warren::mesh::name::Bucket;
+use warren::mesh::networks::{Network, NetworkKey, Networks, NewNetwork, Outcome, Policy, Removed};
+use warren::mesh::token::Token;
 use warren::store::{Change, Loaded, Store};
 
 use super::disk::{Disk, Op};
@@ -33,6 +37,8 @@ pub(crate) struct Held {
     pub(crate) knocks: BTreeSet<(u64, [u8; 12])>,
     pub(crate) roles: BTreeMap<u64, Vec<u8>>,
     pub(crate) machines: BTreeMap<Place, Row>,
+    pub(crate) networks: BTreeMap<NetworkKey, Network>,
+    pub(crate) removed: BTreeMap<NetworkKey, u64>,
 }
 
 impl Held {
@@ -41,6 +47,7 @@ impl Held {
         let slot = |entry: Entry| (entry.slot.clone(), entry);
         let count = |(bucket, node, count)| ((bucket, node), count);
         let machine = |row: Row| (row.place.clone(), row);
+        let removed = loaded.removed_networks.iter();
         Self {
             boot: loaded.boot,
             ledger: loaded.ledger.into_iter().map(slot).collect(),
@@ -50,6 +57,8 @@ impl Held {
             knocks: loaded.knocks.into_iter().collect(),
             roles: loaded.roles.into_iter().collect(),
             machines: loaded.ip_table.into_iter().map(machine).collect(),
+            removed: removed.map(|gone| (gone.key, gone.at_ms)).collect(),
+            networks: loaded.networks.into_iter().map(|n| (n.key, n)).collect(),
         }
     }
 
@@ -77,12 +86,24 @@ impl Held {
             }
             Change::RemoveMachine(place) => drop(self.machines.remove(&place)),
             Change::ClearMachines => self.machines.clear(),
+            Change::PutNetworks(rows) => {
+                let rows = rows.iter().map(|row| (row.key, Network::clone(row)));
+                self.networks.extend(rows);
+            }
+            Change::RemoveNetworks(removed) => {
+                for gone in removed {
+                    self.networks.remove(&gone.key);
+                    self.removed.insert(gone.key, gone.at_ms);
+                }
+            }
+            Change::ForgetRemovals(keys) => self.removed.retain(|key, _| !keys.contains(key)),
             Change::ForgetNetwork => {
-                let boot = self.boot;
-                let machines = std::mem::take(&mut self.machines);
+                let old = std::mem::take(self);
                 *self = Self {
-                    boot,
-                    machines,
+                    boot: old.boot,
+                    machines: old.machines,
+                    networks: old.networks,
+                    removed: old.removed,
                     ..Self::default()
                 };
             }
@@ -280,6 +301,7 @@ pub(crate) fn tell(runtime: &Runtime) -> Recording {
     let mut first = Session::open(runtime, &disk, UNIX_MS).unwrap();
     first_life(&mut first);
     first.commit(vec![vec![Change::PutMachines(machines(40, "first"))]]);
+    first.commit(vec![vec![Change::PutNetworks(networks(1..30, 0))]]);
     steps.extend(first.close());
     let mut second = Session::open(runtime, &disk, 5).unwrap();
     second_life(&mut second);
@@ -334,6 +356,21 @@ fn second_life(store: &mut Session<'_>) {
         Change::ClearMachines,
         Change::PutMachines(machines(60, "second")),
     ]]);
+    let gone = networks(1..4, 0).into_iter().map(|row| Removed {
+        key: row.key,
+        at_ms: UNIX_MS,
+    });
+    let gone: Vec<Removed> = gone.collect();
+    let again = gone[0].key;
+    // A pass: most rows with one look more, some gone.
+    store.commit(vec![vec![
+        Change::RemoveNetworks(gone),
+        Change::PutNetworks(networks(4..30, 1)),
+    ]]);
+    store.commit(vec![vec![
+        Change::PutNetworks(networks(1..2, 0)),
+        Change::ForgetRemovals(vec![again]),
+    ]]);
     store.later(vec![count(2, 1)]);
 }
 
@@ -363,7 +400,14 @@ pub(crate) fn before_floors(runtime: &Runtime) -> (Vec<u8>, Held) {
     let database = open_bare(&disk);
     let txn = database.begin_write().unwrap();
     assert!(txn.delete_table(bytes("floors")).unwrap());
-    assert!(txn.delete_table(bytes("ip_table")).unwrap());
+    for later in [
+        "ip_table",
+        "networks",
+        "network_history",
+        "removed_networks",
+    ] {
+        assert!(txn.delete_table(bytes(later)).unwrap());
+    }
     let mut meta = txn.open_table(bytes("meta")).unwrap();
     meta.insert(b"schema".as_slice(), [1, 1].as_slice())
         .unwrap();
@@ -382,6 +426,22 @@ fn machines(count: u8, name: &str) -> Vec<Arc<Row>> {
         row.into()
     };
     (0..count).map(machine).collect()
+}
+
+/// Networks of an explorer, after so many looks.
+fn networks(which: Range<u8>, looks: u64) -> Vec<Arc<Network>> {
+    let network = |n| {
+        let token = Token::new(Secret::new([n; 32]), 9_000, 360).unwrap();
+        let added = Networks::default().add(NewNetwork::new(token), UNIX_MS);
+        let mut row = Network::clone(&added.unwrap().1);
+        for look in 1..=looks {
+            let reason = "nobody".to_owned();
+            let silent = Outcome::Silent { reason };
+            row.apply(silent, UNIX_MS + look, 0, &Policy::default(), 0);
+        }
+        row.into()
+    };
+    which.map(network).collect()
 }
 
 /// What redb itself makes: a database before the first migration.

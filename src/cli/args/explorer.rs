@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use warren::mesh::addr::HostPort;
 use warren::mesh::networks::{NetworkKey, Sort, State};
 
@@ -128,7 +128,12 @@ pub(crate) struct AddNetworkArgs {
 
 /// `explorer tokens edit`.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = true, id = "network_edits", args = ["edited_name", "description", "bootstrap", "no_bootstrap", "publish"])]
+#[command(group(
+    ArgGroup::new("network_edits")
+        .args(["edited_name", "description", "bootstrap", "no_bootstrap", "publish"])
+        .required(true)
+        .multiple(true)
+))]
 pub(crate) struct EditNetworkArgs {
     /// As `explorer tokens ls` shows it
     #[arg(value_name = "FINGERPRINT")]
