@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use warren::mesh::networks::Held;
 use zeroize::Zeroizing;
 
 pub(crate) use layer::Layer;
@@ -196,6 +197,19 @@ impl Config {
     /// Nothing says where.
     pub(crate) fn data_dir(&self) -> Result<&Path, ConfigError> {
         self.data_dir.as_deref().ok_or(ConfigError::NoHome)
+    }
+
+    /// How many networks an explorer keeps.
+    pub(crate) fn held(&self) -> Held {
+        let default = Held::default();
+        let count = |given: u64| usize::try_from(given).unwrap_or(usize::MAX);
+        Held {
+            rows: self.set.max_networks.map_or(default.rows, count),
+            bytes: self
+                .set
+                .max_network_bytes
+                .map_or(default.bytes, |bytes| count(bytes.0)),
+        }
     }
 
     /// How long running connections may take to end.

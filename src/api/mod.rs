@@ -43,7 +43,7 @@ use crate::mesh::name::Bucket;
 use crate::mesh::time::Now;
 use crate::mesh::view::View;
 pub use crate::service::ip_table::{ImportOptions, IpTable, MeshSide, TableError};
-use crate::service::networks::NetworkDb;
+pub use crate::service::networks::{ImportOptions as NetworkImport, NetworkDb, NetworksError};
 use crate::service::spec::{ExposeSpec, IngressSpec};
 use shapes::{Bench, BenchProgress, NodeError, RoleInfo, Status, Usage};
 

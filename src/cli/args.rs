@@ -482,6 +482,7 @@ impl Cli {
                 args.balance.fill(&mut layer);
                 args.fill(&mut layer);
             }
+            Command::Explorer(command) => command.fill(&mut layer),
             Command::Token(TokenCommand::New(args)) => {
                 layer.dht_interval = args.dht_interval;
                 layer.otp_interval = args.otp_interval;

@@ -111,6 +111,7 @@ fn builder(config: &Config, token: Option<TokenText>) -> NodeBuilder {
         .network_id(set.network_id.clone())
         .http_token(set.http_token.unwrap_or(false))
         .admin_socket(true)
+        .networks(config.held())
         .drain_timeout(config.drain_timeout());
     // Not given, the node falls back to a free port where the default one is taken.
     builder = match &set.http {

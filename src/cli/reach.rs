@@ -8,7 +8,6 @@ use std::time::Duration;
 use warren::api::client::Download;
 use warren::api::shapes::NodeError;
 use warren::clock::{self, Clock};
-use warren::store::DATABASE_FILE;
 use warren::{Client, ClientError};
 
 use super::fail::Failure;
@@ -29,11 +28,11 @@ pub(crate) enum Reach<T> {
     None,
 }
 
-/// Reaches what `open` opens in `dir` at a time in milliseconds since the Unix epoch. Without
-/// `make` no database is made.
+/// Reaches what `open` opens in `dir` at a time in milliseconds since the Unix epoch. Where no
+/// process has the directory, that is done only if `may_open`.
 pub(crate) async fn reach<T>(
     dir: &Path,
-    make: bool,
+    may_open: bool,
     open: impl Fn(u64) -> Result<T, NodeError>,
 ) -> Result<Reach<T>, Failure> {
     let end = clock::deadline(PATIENCE);
@@ -43,7 +42,7 @@ pub(crate) async fn reach<T>(
             Err(ClientError::NoDaemon { .. }) => {}
             Err(other) => return Err(other.into()),
         }
-        if !make && !dir.join(DATABASE_FILE).exists() {
+        if !may_open {
             return Ok(Reach::None);
         }
         match open(Clock::default().now().unix_ms) {

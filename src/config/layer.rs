@@ -6,8 +6,8 @@ use warren::mesh::name::Name;
 
 use super::ConfigError;
 use super::values::{
-    Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer, ProxyArg,
-    SecretText, Span, Target,
+    Bytes, Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer,
+    ProxyArg, SecretText, Span, Target,
 };
 
 /// One setting, read from the texts of a variable or a config key.
@@ -51,7 +51,8 @@ setting_from_str!(
     LogFilter,
     String,
     u64,
-    PathBuf
+    PathBuf,
+    Bytes
 );
 
 impl Setting for bool {
@@ -161,6 +162,10 @@ layer! {
     dht_interval "dht-interval": u64,
     /// Key interval of a new token, seconds.
     otp_interval "otp-interval": u64,
+    /// Most networks of an explorer.
+    max_networks "max-networks": u64,
+    /// Most bytes of all networks of an explorer.
+    max_network_bytes "max-network-bytes": Bytes,
     /// Where everything is kept.
     data_dir "data-dir": PathBuf,
     /// Level, or a tracing filter.

@@ -12,6 +12,7 @@ use crate::mesh::addr::{HostPort, PeerAddr};
 use crate::mesh::brain::Timing;
 use crate::mesh::keys::Interval;
 use crate::mesh::name::Name;
+use crate::mesh::networks::Held;
 use crate::mesh::token::{Token, TokenText};
 
 /// UDP address when none is given; a free port if it is taken.
@@ -49,6 +50,7 @@ pub struct NodeBuilder {
     pub(super) admin_socket: bool,
     pub(super) clock: Option<Clock>,
     pub(super) drain_timeout: Option<Duration>,
+    pub(super) held: Held,
     pub(super) timing: Timing,
 }
 
@@ -160,6 +162,12 @@ impl NodeBuilder {
     /// How long running connections may take to end at shutdown. Default 30 s.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.drain_timeout = Some(limit);
+        self
+    }
+
+    /// How many networks are kept of an explorer on this data directory.
+    pub fn networks(mut self, held: Held) -> Self {
+        self.held = held;
         self
     }
 

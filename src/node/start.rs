@@ -26,7 +26,6 @@ use crate::mesh::id::{Identity, NodeId};
 use crate::mesh::keys::{Interval, NetworkKeys};
 use crate::mesh::knock::Knock;
 use crate::mesh::name::{Bucket, MAX_NAME_BYTES, Name, NameError};
-use crate::mesh::networks::Held;
 use crate::mesh::observed::is_global;
 use crate::mesh::records::{MAX_ADDRESSES, NodeRecord, VERSION};
 use crate::mesh::token::Token;
@@ -135,7 +134,7 @@ impl Start {
         let gate = open_gate(&clock, NetworkKeys::new(&token), &identity, loaded, &store);
         let counters = counters(&store, std::mem::take(&mut loaded.counts));
         let ip_table = IpTable::of(store.clone(), loaded, Some(identity.id()));
-        let networks = NetworkDb::of(store.clone(), loaded, Held::default());
+        let networks = NetworkDb::of(store.clone(), loaded, config.held);
         let exposes = Exposes::default().counting(identity.id(), counters.clone());
         Ok(Self {
             config,

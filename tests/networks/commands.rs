@@ -178,6 +178,32 @@ fn hostile_tokens_are_refused_and_nothing_is_stored() {
 }
 
 #[test]
+fn the_number_of_networks_is_bounded_as_it_is_configured() {
+    let world = World::new();
+    let tokens = Tokens::new(&world, "data");
+    let documents = [new_token(&world), new_token(&world)];
+    let [first, second] = documents
+        .each_ref()
+        .map(|token| format!("{{\"{token}\":{{}}}}"));
+    tokens.import(&first, &["--max-networks", "1"]);
+    fs::write(world.path("given.json"), &second).unwrap();
+    for limit in [&["--max-networks", "1"], &["--max-network-bytes", "1k"]] {
+        let text = tokens.refused(1, &[&["import", "given.json"][..], limit].concat());
+        assert!(
+            text.contains("the database would have 2 networks"),
+            "{text}"
+        );
+    }
+    let variable = tokens.args(&["import", "given.json"]);
+    let mut command = world.command(&variable);
+    let output = command.env("WARREN_MAX_NETWORKS", "1").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(tokens.rows().len(), 1);
+    tokens.import(&second, &[]);
+    assert_eq!(tokens.rows().len(), 2);
+}
+
+#[test]
 fn wrong_usage_is_said() {
     let world = World::new();
     let tokens = Tokens::new(&world, "data");

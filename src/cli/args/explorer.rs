@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use warren::mesh::addr::HostPort;
 use warren::mesh::networks::{NetworkKey, Sort, State};
 
-use crate::config::SecretText;
+use crate::config::{Bytes, Layer, SecretText};
 
 /// `explorer`.
 #[derive(Subcommand, Debug)]
@@ -22,6 +22,17 @@ pub(crate) enum ExplorerCommand {
 Works with a process on the data directory, and without one."
     )]
     Tokens(TokensCommand),
+}
+
+impl ExplorerCommand {
+    /// Its flags as settings.
+    pub(super) fn fill(&self, layer: &mut Layer) {
+        match self {
+            Self::Tokens(TokensCommand::Add(args)) => args.limits.fill(layer),
+            Self::Tokens(TokensCommand::Import(args)) => args.limits.fill(layer),
+            Self::Tokens(_) => {}
+        }
+    }
 }
 
 /// `explorer tokens`.
@@ -124,6 +135,27 @@ pub(crate) struct AddNetworkArgs {
     /// Show its token to everybody
     #[arg(long)]
     pub(crate) publish: bool,
+    #[command(flatten)]
+    pub(crate) limits: NetworkLimitArgs,
+}
+
+/// How many networks are kept.
+#[derive(Args, Debug)]
+pub(crate) struct NetworkLimitArgs {
+    /// Most networks; default 20000
+    #[arg(long, value_name = "COUNT")]
+    max_networks: Option<u64>,
+    /// Most bytes of all networks together: 500k, 64M, 1G; default 128M
+    #[arg(long, value_name = "BYTES")]
+    max_network_bytes: Option<Bytes>,
+}
+
+impl NetworkLimitArgs {
+    /// These flags as settings.
+    pub(super) fn fill(&self, layer: &mut Layer) {
+        layer.max_networks = self.max_networks;
+        layer.max_network_bytes = self.max_network_bytes;
+    }
 }
 
 /// `explorer tokens edit`.
@@ -169,6 +201,8 @@ pub(crate) struct ImportNetworksArgs {
     /// Only say what would happen
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) limits: NetworkLimitArgs,
 }
 
 /// `explorer tokens export`.

@@ -9,10 +9,10 @@ use warren::api::shapes::{
     AddNetwork, EditNetwork, NetworkInfo, NetworkStored, NetworksImported, NodeError,
     write_networks,
 };
+use warren::api::{NetworkImport, NetworksError};
 use warren::clock::Clock;
 use warren::formats::explorer;
-use warren::mesh::networks::{Held, Network, NetworkKey, Sort, State};
-use warren::service::networks::{ImportOptions, NetworksError};
+use warren::mesh::networks::{Network, NetworkKey, Sort, State};
 
 use crate::cli::fail::Failure;
 use crate::cli::reach::{Reach, copy, reach};
@@ -25,10 +25,11 @@ impl Networks {
     /// The networks; without `make` no database is made for them.
     pub(super) async fn open(config: &Config, make: bool) -> Result<Self, Failure> {
         let dir = config.data_dir()?;
-        let open = |now_unix_ms| {
-            NetworkDb::open(dir, Held::default(), now_unix_ms).map_err(NodeError::from)
-        };
-        reach(dir, make, open).await.map(Self)
+        let open =
+            |now_unix_ms| NetworkDb::open(dir, config.held(), now_unix_ms).map_err(NodeError::from);
+        reach(dir, make || NetworkDb::exists(dir), open)
+            .await
+            .map(Self)
     }
 
     /// Lets go of the directory.
@@ -89,7 +90,7 @@ impl Networks {
     pub(super) async fn import(
         &self,
         document: Vec<u8>,
-        options: ImportOptions,
+        options: NetworkImport,
     ) -> Result<NetworksImported, Failure> {
         match &self.0 {
             Reach::Daemon(client) => Ok(client.networks_import(document, options).await?),

@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
+use warren::api::NetworkImport;
 use warren::api::shapes::{
     AddNetwork, EditNetwork, NetworkInfo, NetworkList, NetworksImported, RemoveNetworks, TokenLine,
 };
 use warren::formats::explorer::{MAX_DOCUMENT_BYTES, Options};
 use warren::mesh::networks::{NetworkKey, State};
-use warren::service::networks::ImportOptions;
 
 use super::networks::Networks;
 use crate::cli::args::{
@@ -171,7 +171,7 @@ async fn rm(keys: Vec<NetworkKey>, config: &Config, output: Output) -> Result<()
 
 async fn import(args: &ImportNetworksArgs, config: &Config, output: Output) -> Result<(), Failure> {
     let document = files::read(&args.file, MAX_DOCUMENT_BYTES as u64)?;
-    let options = ImportOptions {
+    let options = NetworkImport {
         read: Options {
             skip_bad: args.skip_bad,
         },

@@ -42,11 +42,13 @@ impl Table {
 
     async fn find(dir: &Path, make: bool) -> Result<Self, Failure> {
         let open = |now_unix_ms| IpTable::open(dir, now_unix_ms).map_err(NodeError::from);
-        Ok(match reach(dir, make, open).await? {
-            Reach::Daemon(client) => Self::Daemon(client),
-            Reach::Here(table) => Self::Here(table),
-            Reach::None => Self::None,
-        })
+        Ok(
+            match reach(dir, make || IpTable::exists(dir), open).await? {
+                Reach::Daemon(client) => Self::Daemon(client),
+                Reach::Here(table) => Self::Here(table),
+                Reach::None => Self::None,
+            },
+        )
     }
 
     /// Lets go of the directory.

@@ -23,7 +23,7 @@ impl Default for Held {
     fn default() -> Self {
         Self {
             rows: 20_000,
-            bytes: 128 * 1024 * 1024,
+            bytes: 128_000_000,
         }
     }
 }
