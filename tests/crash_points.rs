@@ -133,7 +133,7 @@ impl<'a> Check<'a> {
         }];
         steps.extend(session.close());
         let ops = disk.ops();
-        let rows = [("boot".to_owned(), boot), ("schema".to_owned(), 3)];
+        let rows = [("boot".to_owned(), boot), ("schema".to_owned(), 4)];
         let meta = meta(&disk);
         if meta != BTreeMap::from(rows) {
             return Err(format!("meta holds {meta:?}, the boot is {boot}"));

@@ -82,13 +82,13 @@ fn commands(help: &str) -> Vec<String> {
 
 /// The help of every command, in one text.
 fn all_help(world: &World) -> String {
-    let mut all = world.said(&["--help"]);
-    for command in commands(&all.clone()) {
-        let help = world.said(&[&command, "--help"]);
-        for sub in commands(&help) {
-            all.push_str(&world.said(&[&command, &sub, "--help"]));
-        }
-        all.push_str(&help);
+    help_below(world, &[])
+}
+
+fn help_below(world: &World, command: &[&str]) -> String {
+    let mut all = world.said(&[command, &["--help"]].concat());
+    for sub in commands(&all.clone()) {
+        all.push_str(&help_below(world, &[command, &[&sub]].concat()));
     }
     all
 }
