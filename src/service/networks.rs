@@ -14,12 +14,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, broadcast, watch};
 
 use crate::formats::explorer::{self, Document, Entry, ExplorerError, Options, Report};
+use crate::mesh::name::Name;
 use crate::mesh::networks::{
     Edit, Edits, Held, Import, Looked, Merged, Network, NetworkKey, Networks, NewNetwork, Policy,
     Recorded, Refused,
 };
 use crate::mesh::token::{Token, TokenError};
-use crate::store::{Change, DATABASE_FILE, Loaded, Store, StoreError};
+use crate::store::{Change, DATABASE_FILE, Holder, Loaded, Store, StoreError};
 pub use pool::{Pool, PoolError, Pooled};
 use tokens::{AT_A_TIME, Tokens};
 
@@ -118,6 +119,9 @@ impl NetworksError {
             Self::Refused(Refused::Exists(_)) => {
                 Some("another spelling of the same token is the same network")
             }
+            Self::Refused(Refused::Full { .. }) => {
+                Some("--max-networks and --max-network-bytes allow more")
+            }
             Self::Refused(Refused::NotFound(_)) => Some("`warren explorer tokens ls` lists them"),
             Self::Store(StoreError::Write { .. }) => Some("nothing was stored"),
             _ => None,
@@ -185,6 +189,20 @@ impl NetworkDb {
             tokens: Tokens::default(),
             boot: loaded.boot,
         }))
+    }
+
+    /// Tells processes that want the directory, too, who has it. For who has opened it.
+    ///
+    /// # Errors
+    /// [`NetworksError::Store`]: the file cannot be written.
+    pub fn introduce(&self, name: Name, started_ms: u64) -> Result<(), NetworksError> {
+        let holder = Holder {
+            pid: std::process::id(),
+            node: None,
+            name: Some(name),
+            started_ms,
+        };
+        Ok(self.0.store.write_pid_file(&holder)?)
     }
 
     /// Closes the store. For who has opened it; a node closes its own.

@@ -241,15 +241,12 @@ pub struct EditNetwork {
 pub struct NetworkStored {
     /// Public name of the network.
     pub fingerprint: NetworkKey,
-    /// What it is called.
-    pub name: String,
 }
 
 impl From<&Network> for NetworkStored {
     fn from(network: &Network) -> Self {
         Self {
             fingerprint: network.key,
-            name: network.name.clone(),
         }
     }
 }

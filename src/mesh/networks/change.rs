@@ -1,5 +1,6 @@
 //! What comes in, what is asked to be changed, and what becomes of it.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use super::cluster::Cluster;
@@ -178,6 +179,17 @@ pub struct Merged {
     pub left_out: usize,
 }
 
+impl AddAssign for Merged {
+    fn add_assign(&mut self, more: Self) {
+        self.added += more.added;
+        self.changed += more.changed;
+        self.known += more.known;
+        self.removed += more.removed;
+        self.barred += more.barred;
+        self.left_out += more.left_out;
+    }
+}
+
 /// That a network was removed: what brings rows from elsewhere leaves it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Removed {
@@ -202,6 +214,11 @@ impl Edits {
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.put.is_empty() && self.forget.is_empty()
+    }
+
+    /// Removes a row.
+    pub(super) fn bury(&mut self, key: NetworkKey, at_ms: u64) {
+        self.remove.push(Removed { key, at_ms });
     }
 }
 

@@ -41,7 +41,7 @@ impl Networks {
         if how == Import::Replace {
             let wanted: BTreeSet<_> = rows.iter().map(|row| NetworkKey::of(&row.token)).collect();
             for row in self.iter().filter(|row| !wanted.contains(&row.key)) {
-                self.bury(row.key, now_ms, &mut edits);
+                edits.bury(row.key, now_ms);
                 merged.removed += 1;
             }
         }
@@ -78,6 +78,7 @@ impl Networks {
                 }
             }
         }
+        self.forget_oldest(&mut edits);
         Ok((edits, merged))
     }
 }

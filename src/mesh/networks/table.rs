@@ -22,7 +22,8 @@ const MAX_REMOVED: usize = 20_000;
 #[derive(Debug, Default)]
 pub struct Networks {
     rows: BTreeMap<NetworkKey, Arc<Network>>,
-    removed: BTreeMap<NetworkKey, u64>,
+    /// Shared with the table before, because it seldom changes.
+    removed: Arc<BTreeMap<NetworkKey, u64>>,
     held: Held,
     bytes: usize,
     revision: u64,
@@ -35,7 +36,7 @@ impl Networks {
     pub fn new(rows: Vec<Network>, removed: Vec<Removed>, held: Held) -> Self {
         let mut table = Self {
             held,
-            removed: removed.iter().map(|gone| (gone.key, gone.at_ms)).collect(),
+            removed: Arc::new(removed.iter().map(|gone| (gone.key, gone.at_ms)).collect()),
             ..Self::default()
         };
         for mut row in rows {
@@ -196,8 +197,9 @@ impl Networks {
         }
         let mut edits = Edits::default();
         for key in keys {
-            self.bury(*key, now_ms, &mut edits);
+            edits.bury(*key, now_ms);
         }
+        self.forget_oldest(&mut edits);
         Ok(edits)
     }
 
@@ -235,7 +237,7 @@ impl Networks {
                     recorded.gone.push(key);
                     put.remove(&key);
                     bytes = bytes.saturating_sub(old_bytes);
-                    self.bury(key, now_ms, &mut edits);
+                    edits.bury(key, now_ms);
                     continue;
                 }
             }
@@ -243,6 +245,7 @@ impl Networks {
             put.insert(key, row.into());
         }
         edits.put = put.into_values().collect();
+        self.forget_oldest(&mut edits);
         (edits, recorded)
     }
 
@@ -251,7 +254,7 @@ impl Networks {
     pub fn with(&self, edits: &Edits) -> Self {
         let mut next = Self {
             rows: self.rows.clone(),
-            removed: self.removed.clone(),
+            removed: Arc::clone(&self.removed),
             held: self.held,
             bytes: self.bytes,
             revision: self.revision.saturating_add(1),
@@ -262,7 +265,7 @@ impl Networks {
             if let Some(old) = next.rows.remove(&gone.key) {
                 next.bytes = next.bytes.saturating_sub(old.bytes());
             }
-            next.removed.insert(gone.key, gone.at_ms);
+            Arc::make_mut(&mut next.removed).insert(gone.key, gone.at_ms);
         }
         for row in &edits.put {
             let after = row.incarnation.saturating_add(1);
@@ -273,7 +276,7 @@ impl Networks {
             }
         }
         for key in &edits.forget {
-            next.removed.remove(key);
+            Arc::make_mut(&mut next.removed).remove(key);
         }
         next
     }
@@ -299,17 +302,19 @@ impl Networks {
         room
     }
 
-    /// Removes a row, and forgets the oldest removal if there are too many.
-    pub(super) fn bury(&self, key: NetworkKey, at_ms: u64, edits: &mut Edits) {
-        edits.remove.push(Removed { key, at_ms });
-        let known = self.removed.len() + edits.remove.len() - edits.forget.len();
-        if known > MAX_REMOVED {
-            let oldest = self
+    /// Forgets the oldest removals, if there are too many with those of `edits`.
+    pub(super) fn forget_oldest(&self, edits: &mut Edits) {
+        let known = self.removed.len() + edits.remove.len();
+        let extra = known.saturating_sub(MAX_REMOVED);
+        if extra > 0 {
+            let mut oldest: Vec<(u64, NetworkKey)> = self
                 .removed
                 .iter()
-                .filter(|(key, _)| !edits.forget.contains(key));
-            let oldest = oldest.min_by_key(|(_, at_ms)| **at_ms).map(|(key, _)| *key);
-            edits.forget.extend(oldest);
+                .map(|(key, at_ms)| (*at_ms, *key))
+                .collect();
+            oldest.sort_unstable();
+            let oldest = oldest.into_iter().take(extra);
+            edits.forget.extend(oldest.map(|(_, key)| key));
         }
     }
 }

@@ -5,7 +5,6 @@
 //! rows that nobody can read, stay in it. Networks that were removed here go from it and do not
 //! come back, and networks whose token is not to be shown are never written.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,9 @@ use crate::formats::explorer::{
 };
 use crate::mesh::networks::{Import, Merged, Network, NetworkKey, Networks};
 use crate::store::{SharedFile, StoreError};
+
+/// Networks that are taken in at once.
+const PART: usize = 256;
 
 /// The file, and the networks that are kept in step with it. Clones are the same.
 #[derive(Clone)]
@@ -65,18 +67,25 @@ impl Pool {
     /// [`Pool::sync`].
     ///
     /// # Errors
-    /// [`PoolError`]; nothing was changed.
+    /// [`PoolError`]; some of them may have come in.
     pub async fn load(&self, now_unix_ms: u64) -> Result<Pooled, PoolError> {
         let this = self.clone();
         let read = blocking(move || this.read(&this.lock()?)).await?;
         let Document {
-            entries, report, ..
-        } = read;
-        let merged = self.db.take_in(entries, Import::Shared, false, now_unix_ms);
-        Ok(Pooled {
-            merged: merged.await?,
+            mut entries,
             report,
-        })
+            ..
+        } = read;
+        let mut merged = Merged::default();
+        // In parts: what the secrets of many LocalAI tokens cost is not paid twice if this ends
+        // half way.
+        while !entries.is_empty() {
+            let rest = entries.split_off(entries.len().min(PART));
+            let part = std::mem::replace(&mut entries, rest);
+            let shared = Import::Shared;
+            merged += self.db.take_in(part, shared, false, now_unix_ms).await?;
+        }
+        Ok(Pooled { report, merged })
     }
 
     /// Takes in what others added, and writes the file: after each pass, and at the end.
@@ -104,10 +113,8 @@ impl Pool {
         let ours: Vec<&Network> = ours.map(|row| &**row).collect();
         let mut new = Vec::with_capacity(old.len());
         let written = explorer::write(&mut new, ours, &theirs);
-        written.map_err(|error: io::Error| {
-            NetworksError::from(StoreError::Refused {
-                what: error.to_string(),
-            })
+        written.map_err(|error| StoreError::Refused {
+            what: error.to_string(),
         })?;
         match new == old {
             true => Ok(()),

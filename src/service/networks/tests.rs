@@ -97,6 +97,11 @@ async fn a_second_process_is_refused_by_name() {
         panic!("two processes hold one directory")
     };
     assert_eq!(error.code(), "in_use");
+    db.introduce("explorer".parse().unwrap(), NOW).unwrap();
+    let named = NetworkDb::open(dir.path(), Held::default(), NOW).map(drop);
+    let named = named.unwrap_err().to_string();
+    let process = format!("explorer, process {}", std::process::id());
+    assert!(named.contains(&process), "{named}");
     db.close().await.unwrap();
 }
 

@@ -9,7 +9,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tokio::sync::Semaphore;
 
 use super::NetworksError;
-use crate::formats::localai::LocalAiToken;
 use crate::mesh::keys::Secret;
 use crate::mesh::networks::Networks;
 use crate::mesh::token::{Token, TokenKind, TokenText};
@@ -19,13 +18,14 @@ pub(super) const AT_A_TIME: usize = 2;
 /// Secrets remembered of tokens that are in no row.
 const MAX_STRANGE: usize = 1024;
 
-/// The hash of everything a LocalAI token says.
-type Material = [u8; 32];
+/// The hash of a token's text. Another spelling is derived again, which is cheaper than to read
+/// the YAML of every row to know it.
+type TextHash = [u8; 32];
 
 pub(super) struct Tokens {
     turns: Semaphore,
-    /// Secrets by what they were derived from; `None` until one is asked for.
-    derived: Mutex<Option<HashMap<Material, Secret>>>,
+    /// Secrets by the text they were derived from; `None` until one is asked for.
+    derived: Mutex<Option<HashMap<TextHash, Secret>>>,
 }
 
 impl Default for Tokens {
@@ -57,13 +57,13 @@ impl Tokens {
             TokenText::Native(token) => return Ok(token),
             TokenText::LocalAi(localai) => localai,
         };
-        let material = material(&localai);
-        if let Some(secret) = self.known(&material, networks) {
+        let hash = hash(localai.text());
+        if let Some(secret) = self.known(&hash, networks) {
             return Ok(Token::from_localai(localai, secret));
         }
         let turn = self.turns.acquire().await;
         let _turn = turn.map_err(|_| NetworksError::Closed)?;
-        if let Some(secret) = self.known(&material, networks) {
+        if let Some(secret) = self.known(&hash, networks) {
             return Ok(Token::from_localai(localai, secret));
         }
         let token = tokio::task::spawn_blocking(move || Token::stretch(localai));
@@ -72,7 +72,7 @@ impl Tokens {
             if derived.len() >= networks.len() + MAX_STRANGE {
                 *derived = of_rows(networks);
             }
-            derived.insert(material, token.secret().clone());
+            derived.insert(hash, token.secret().clone());
         }
         Ok(token)
     }
@@ -82,37 +82,34 @@ impl Tokens {
         match text {
             TokenText::Native(token) => Some(token.clone()),
             TokenText::LocalAi(localai) => {
-                let secret = self.known(&material(localai), networks)?;
+                let secret = self.known(&hash(localai.text()), networks)?;
                 Some(Token::from_localai(localai.clone(), secret))
             }
         }
     }
 
-    fn known(&self, material: &Material, networks: &Networks) -> Option<Secret> {
+    fn known(&self, hash: &TextHash, networks: &Networks) -> Option<Secret> {
         let mut derived = self.derived();
         let derived = derived.get_or_insert_with(|| of_rows(networks));
-        derived.get(material).cloned()
+        derived.get(hash).cloned()
     }
 
-    fn derived(&self) -> MutexGuard<'_, Option<HashMap<Material, Secret>>> {
+    fn derived(&self) -> MutexGuard<'_, Option<HashMap<TextHash, Secret>>> {
         // Nothing that runs under this lock leaves the map half changed.
         self.derived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What was derived when the rows came in.
-fn of_rows(networks: &Networks) -> HashMap<Material, Secret> {
+fn of_rows(networks: &Networks) -> HashMap<TextHash, Secret> {
     let tokens = networks.iter().map(|row| &row.token);
     let tokens = tokens.filter(|token| token.kind() == TokenKind::LocalAi);
-    let derived = tokens.filter_map(|token| {
-        let localai = LocalAiToken::parse(&token.to_text()).ok()?;
-        Some((material(&localai), token.secret().clone()))
-    });
+    let derived = tokens.map(|token| (hash(&token.to_text()), token.secret().clone()));
     derived.collect()
 }
 
-fn material(token: &LocalAiToken) -> Material {
-    let mut material = Material::default();
-    material.copy_from_slice(digest(&SHA256, &token.key_material()).as_ref());
-    material
+fn hash(text: &str) -> TextHash {
+    let mut hash = TextHash::default();
+    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    hash
 }
