@@ -16,6 +16,10 @@ use super::id::{NodeId, Signature};
 pub const MAX_HELLO_BYTES: usize = 8 * 1024;
 /// Protocol version this build speaks.
 pub const VERSION: u16 = 1;
+/// Feature bit of a dialler that wants to see who is here and is no member
+/// ([`crate::mesh::observer`]). What it signs says that it left, so that nobody who got its Hello
+/// can make others believe that it is here.
+pub const OBSERVES: u64 = 1;
 
 /// What a node says first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,19 +113,25 @@ impl Hello {
         }
         let mut from = Reader(body);
         let versions = (from.u16()?, from.u16()?);
+        let mut life = Life {
+            node: sender,
+            boot: from.u64()?,
+            incarnation: from.u32()?,
+            state: LifeState::Alive,
+            signature: Signature::from(from.array::<64>()?),
+        };
+        let (unix_s, observed) = (from.u64()?, from.address()?);
+        let (generation, features) = (from.u32()?, from.u64()?);
+        if features & OBSERVES != 0 {
+            life.state = LifeState::Leave;
+        }
         let hello = Self {
             versions,
-            alive: Alive::from(Life {
-                node: sender,
-                boot: from.u64()?,
-                incarnation: from.u32()?,
-                state: LifeState::Alive,
-                signature: Signature::from(from.array::<64>()?),
-            }),
-            unix_s: from.u64()?,
-            observed: from.address()?,
-            generation: from.u32()?,
-            features: from.u64()?,
+            alive: Alive::from(life),
+            unix_s,
+            observed,
+            generation,
+            features,
             chain: {
                 let len = from.u16()?;
                 from.take(usize::from(len))?.to_vec()
@@ -138,6 +148,11 @@ impl Hello {
             });
         }
         Ok(hello)
+    }
+
+    /// Whether the sender only looks on.
+    pub fn observes(&self) -> bool {
+        self.features & OBSERVES != 0
     }
 }
 
@@ -222,6 +237,18 @@ mod tests {
         assert_eq!(
             Hello::decode(hello.alive.node, &longer[2..]),
             Err(HelloError::Malformed)
+        );
+    }
+
+    #[test]
+    fn who_looks_on_signs_that_it_is_gone() {
+        let mut hello = sample("192.0.2.1:7717");
+        hello.features = OBSERVES;
+        let read = Hello::decode(hello.alive.node, &hello.encode()[2..]).unwrap();
+        assert!(read.observes() && read.alive.state == LifeState::Leave);
+        assert!(
+            !read.alive.verify(NetworkId([5; 16])),
+            "a sign of life passes for an observer's word"
         );
     }
 

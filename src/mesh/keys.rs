@@ -12,7 +12,7 @@ use data_encoding::BASE32_NOPAD;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::entry::NetworkId;
-use super::id::NodeId;
+use super::id::{Identity, NodeId};
 use super::token::Token;
 
 /// Bytes of the connection id a dial starts with: QUIC's longest.
@@ -34,6 +34,8 @@ const KNOCK_LABEL: &[u8] = b"warren/1 knock\0";
 const INITIAL_LABEL: &[u8] = b"warren/1 initial\0";
 const PROOF_LABEL: &[u8] = b"warren/1 proof\0";
 const LAN_LABEL: &[u8] = b"warren/1 lan epoch\0";
+const OBSERVER_SALT: &[u8] = b"warren/1 observer keys";
+const OBSERVER_LABEL: &[u8] = b"warren/1 observer\0";
 
 /// 32 secret bytes: compared in constant time, never printed, wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -208,7 +210,7 @@ impl NetworkKeys {
     /// The network id follows from the first generation's secret and is constant for life; later
     /// generations carry it in the token (B12).
     pub fn new(token: &Token) -> Self {
-        let prk = extract(token.secret());
+        let prk = extract(NETWORK_SALT, token.secret());
         let (crypto, discovery) = (token.crypto_interval(), token.discovery_interval());
         let network_id = token.carried_network_id().unwrap_or_else(|| {
             let root = token.root().map_or([0; 32], |root| *root.as_bytes());
@@ -368,9 +370,17 @@ fn mac(key: &hmac::Key, first: &[u8], target: &Target) -> hmac::Tag {
     mac.sign()
 }
 
+/// The key with which `explorer` looks at one network: the same each time, so that its members
+/// see one observer; different for each network, so that two cannot tell that they see the same.
+pub fn observer_identity(explorer: &Identity, network: NetworkId) -> Identity {
+    let prk = extract(OBSERVER_SALT, &Secret::new(*explorer.seed()));
+    let seed = expand(&prk, &[OBSERVER_LABEL, &network.0]);
+    Identity::from_seed(seed.expose())
+}
+
 /// HKDF-Extract (RFC 5869 §2.2), ready to be the key of [`expand`].
-fn extract(secret: &Secret) -> hmac::Key {
-    let mut prk = prefix::<32>(hmac::sign(&hmac_key(NETWORK_SALT), secret.expose()).as_ref());
+fn extract(salt: &[u8], secret: &Secret) -> hmac::Key {
+    let mut prk = prefix::<32>(hmac::sign(&hmac_key(salt), secret.expose()).as_ref());
     let key = hmac_key(&prk);
     prk.zeroize();
     key

@@ -11,6 +11,7 @@
 //! | [`view`] | what the rest of the program sees of the mesh |
 //! | [`balance`] | which node gets the next request |
 //! | [`ip_table`] | what is known of a machine that is reached by address |
+//! | [`observer`], [`restraint`] | what an observer of a network is shown, and whom it may dial |
 //! | [`networks`] | what an explorer knows of networks |
 //! | [`stream`] | the bytes at the head of a stream |
 //! | [`measure`], [`probe`] | what a measurement is, whom a node measures with, what the probe of a server says |
@@ -39,11 +40,13 @@ pub mod members;
 pub mod name;
 pub mod networks;
 pub mod observed;
+pub mod observer;
 pub mod pace;
 pub mod probe;
 pub mod rate;
 pub mod records;
 pub mod resolve;
+pub mod restraint;
 pub mod rings;
 pub mod stream;
 pub mod suspicion;

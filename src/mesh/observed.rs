@@ -61,8 +61,10 @@ pub fn network_of(ip: IpAddr) -> Vec<u8> {
 pub fn is_global(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
+            let [a, b, c, _] = ip.octets();
             let shared = a == 100 && (64..128).contains(&b);
+            let protocols = (a, b, c) == (192, 0, 0);
+            let benchmarks = a == 198 && (b & 0xfe) == 18;
             !(ip.is_private()
                 || ip.is_loopback()
                 || ip.is_link_local()
@@ -70,12 +72,15 @@ pub fn is_global(ip: IpAddr) -> bool {
                 || ip.is_multicast()
                 || ip.is_documentation()
                 || shared
+                || protocols
+                || benchmarks
                 || a == 0
                 || a >= 240)
         }
         IpAddr::V6(ip) => {
-            let first = ip.segments()[0];
-            let documentation = first == 0x2001 && ip.segments()[1] == 0x0db8;
+            let [first, second, ..] = ip.segments();
+            let documentation =
+                (first, second) == (0x2001, 0x0db8) || first == 0x3fff && second & 0xf000 == 0;
             first & 0xe000 == 0x2000 && !documentation
         }
     }

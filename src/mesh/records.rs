@@ -73,6 +73,10 @@ pub struct ServiceRecord {
     pub ready: bool,
     /// What is forwarded to.
     pub target: String,
+    /// The network id that its bucket's name begins with. The name alone does not tell: both may
+    /// contain `_`.
+    #[serde(rename = "NetworkID", default, skip_serializing_if = "Option::is_none")]
+    pub network_id: Option<Name>,
     /// What it speaks. Nodes that do not know this field speak TCP.
     #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
     pub protocol: Protocol,

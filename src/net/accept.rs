@@ -147,6 +147,7 @@ async fn handshake(net: Arc<Net>, connecting: Connecting, knock: Knock, answered
         me: net.me,
         alive: net.alive(),
         knock: &knock,
+        features: 0,
     };
     match greeter.answer(&connection).await {
         Ok(greeting) => net.establish(connection, greeting, None).await,

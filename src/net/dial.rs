@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, ConnectionError};
+use quinn::{Connection, ConnectionError, Endpoint};
 use tokio::task::JoinSet;
 
 use crate::mesh::addr::HostPort;
+use crate::mesh::alive::Alive;
 use crate::mesh::brain::Dialled;
 use crate::mesh::close::CloseCode;
 use crate::mesh::id::NodeId;
 use crate::mesh::keys::Target;
 
+use super::endpoint::Factory;
+use super::gate::SharedGate;
 use super::hello::{GreetError, Greeter, Greeting};
 use super::hub::{LinkEvent, Net};
 use super::link::reason;
@@ -82,7 +85,8 @@ pub enum DialError {
 }
 
 impl DialError {
-    fn is_silent(&self) -> bool {
+    /// Whether nothing at all came back.
+    pub(super) fn is_silent(&self) -> bool {
         matches!(self, Self::Silent(_) | Self::SilentNode { .. })
     }
 }
@@ -207,37 +211,21 @@ async fn attempt(
     addr: SocketAddr,
     offset: i64,
 ) -> Result<Reached, DialError> {
-    let address = |cause: String| DialError::Address {
+    let endpoint = net.endpoint_for(addr).ok_or_else(|| DialError::Address {
         at: at.clone(),
-        cause,
-    };
-    let (target, accept, name) = match pin {
-        Some(id) => (Target::Node(id), Accept::Pinned, pinned_name(&id)),
-        None => (Target::Address(addr), Accept::LearnOnce, learn_name()),
-    };
-    let endpoint = net
-        .endpoint_for(addr)
-        .ok_or_else(|| address("no socket of this node reaches this kind of address".to_owned()))?;
-    let knock = net
-        .gate
-        .knock(&target, offset)
-        .map_err(|e| address(e.to_string()))?;
-    let config = net.factory.client_config(&knock, accept);
-    let connecting = endpoint
-        .connect_with(config, addr, &name)
-        .map_err(|e| address(e.to_string()))?;
-    let connection = match tokio::time::timeout(net.dial_limit(DIAL_LIMIT), connecting).await {
-        Err(_) | Ok(Err(ConnectionError::TimedOut)) => return Err(silent(pin, at.clone())),
-        Ok(Err(error)) => return Err(handshake_error(pin, at.clone(), &error)),
-        Ok(Ok(connection)) => connection,
-    };
-    let greeter = Greeter {
+        cause: "no socket of this node reaches this kind of address".to_owned(),
+    })?;
+    let dialler = Dialler {
+        endpoint,
         gate: &net.gate,
+        factory: &net.factory,
         me: net.me,
         alive: net.alive(),
-        knock: &knock,
+        features: 0,
+        limit: net.dial_limit(DIAL_LIMIT),
     };
-    match greeter.dial(&connection).await {
+    let (connection, greeted) = dialler.dial(pin, at, addr, offset).await?;
+    match greeted {
         Ok(greeting) => Ok(Reached {
             connection,
             greeting,
@@ -249,6 +237,63 @@ async fn attempt(
                 error,
             })
         }
+    }
+}
+
+/// What a dial is made with.
+pub(super) struct Dialler<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) gate: &'a SharedGate,
+    pub(super) factory: &'a Factory,
+    pub(super) me: NodeId,
+    /// What this side's Hello says of it.
+    pub(super) alive: Alive,
+    pub(super) features: u64,
+    /// Longest wait for the end of the TLS handshake.
+    pub(super) limit: Duration,
+}
+
+impl Dialler<'_> {
+    /// A connection to `addr`, with a knock of the epoch `offset` from now, and what came of
+    /// Hello on it. Whoever gets it closes it.
+    pub(super) async fn dial(
+        &self,
+        pin: Option<NodeId>,
+        at: &HostPort,
+        addr: SocketAddr,
+        offset: i64,
+    ) -> Result<(Connection, Result<Greeting, GreetError>), DialError> {
+        let address = |cause: String| DialError::Address {
+            at: at.clone(),
+            cause,
+        };
+        let (target, accept, name) = match pin {
+            Some(id) => (Target::Node(id), Accept::Pinned, pinned_name(&id)),
+            None => (Target::Address(addr), Accept::LearnOnce, learn_name()),
+        };
+        let knock = self
+            .gate
+            .knock(&target, offset)
+            .map_err(|e| address(e.to_string()))?;
+        let config = self.factory.client_config(&knock, accept);
+        let connecting = self
+            .endpoint
+            .connect_with(config, addr, &name)
+            .map_err(|e| address(e.to_string()))?;
+        let connection = match tokio::time::timeout(self.limit, connecting).await {
+            Err(_) | Ok(Err(ConnectionError::TimedOut)) => return Err(silent(pin, at.clone())),
+            Ok(Err(error)) => return Err(handshake_error(pin, at.clone(), &error)),
+            Ok(Ok(connection)) => connection,
+        };
+        let greeter = Greeter {
+            gate: self.gate,
+            me: self.me,
+            alive: self.alive.clone(),
+            knock: &knock,
+            features: self.features,
+        };
+        let greeted = greeter.dial(&connection).await;
+        Ok((connection, greeted))
     }
 }
 

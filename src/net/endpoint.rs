@@ -1,15 +1,16 @@
 //! One QUIC endpoint per listen address; client and server share its socket (security.md §4).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, NoneTokenLog,
-    NoneTokenStore, Runtime, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
+    AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    NoneTokenLog, NoneTokenStore, Runtime, ServerConfig, TransportConfig, ValidationTokenConfig,
+    VarInt,
 };
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
@@ -24,6 +25,7 @@ use super::crypto::{KeyedClient, KeyedServer};
 use super::gate::SharedGate;
 use super::runtime::QuietRuntime;
 use super::socket::FilteredSocket;
+use super::sparing::SparingSocket;
 use super::verify::{Accept, RawKeyVerifier, certified_key, provider};
 
 /// ALPN of the mesh.
@@ -49,7 +51,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// First guess of a round trip: a lost first packet is repeated after three of these.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
-/// What every connection of this node is made from.
+/// What every connection of this node is made from. Clones share it.
+#[derive(Clone)]
 pub struct Factory {
     gate: SharedGate,
     server: Arc<QuicServerConfig>,
@@ -86,8 +89,28 @@ impl Factory {
     /// # Errors
     /// The address cannot be bound.
     pub fn bind(&self, addr: SocketAddr, dropped: Arc<AtomicU64>) -> io::Result<Endpoint> {
+        let socket = self.filtered(addr, dropped)?;
+        self.endpoint(Arc::new(socket))
+    }
+
+    /// Binds one endpoint that only dials, and spares who does not answer (module `sparing`).
+    ///
+    /// # Errors
+    /// The system has no socket to give.
+    pub fn bind_sparing(&self) -> io::Result<Endpoint> {
+        let any = |ip: IpAddr| self.filtered(SocketAddr::new(ip, 0), Arc::default());
+        // Where there is no IPv6 its wildcard cannot be bound.
+        let both = any(Ipv6Addr::UNSPECIFIED.into());
+        let socket = both.or_else(|_| any(Ipv4Addr::UNSPECIFIED.into()))?;
+        self.endpoint(Arc::new(SparingSocket::new(socket)))
+    }
+
+    fn filtered(&self, addr: SocketAddr, dropped: Arc<AtomicU64>) -> io::Result<FilteredSocket> {
         let inner = QuietRuntime.wrap_udp_socket(udp_socket(addr)?)?;
-        let socket = FilteredSocket::new(inner, self.gate.clone(), dropped)?;
+        FilteredSocket::new(inner, self.gate.clone(), dropped)
+    }
+
+    fn endpoint(&self, socket: Arc<dyn AsyncUdpSocket>) -> io::Result<Endpoint> {
         let mut config = EndpointConfig::default();
         // Greasing clears the fixed bit at random; the filter would drop those packets.
         config.supported_versions(vec![1]).grease_quic_bit(false);
@@ -97,7 +120,7 @@ impl Factory {
         let cids = self.gate.cids();
         config.cid_generator(move || Box::new(cids.clone()));
         let server = Some(self.server_config());
-        Endpoint::new_with_abstract_socket(config, server, Arc::new(socket), Arc::new(QuietRuntime))
+        Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(QuietRuntime))
     }
 
     fn server_config(&self) -> ServerConfig {

@@ -93,6 +93,8 @@ pub struct Greeter<'a> {
     pub alive: Alive,
     /// The knock the connection was opened with; its epoch's keys make the proof (A10).
     pub knock: &'a Knock,
+    /// Feature bits of this side's Hello.
+    pub features: u64,
 }
 
 impl Greeter<'_> {
@@ -109,6 +111,10 @@ impl Greeter<'_> {
             let (hello, ahead_s) = self
                 .hear(connection, &mut recv, peer, Role::Answerer)
                 .await?;
+            if hello.observes() {
+                // Whoever answers is here.
+                return Err(GreetError::Proof);
+            }
             Ok(Greeting {
                 peer,
                 hello,
@@ -167,7 +173,7 @@ impl Greeter<'_> {
             unix_s: self.gate.clock().now().unix_s(),
             observed: std::net::SocketAddr::new(remote.ip().to_canonical(), remote.port()),
             generation: 0,
-            features: 0,
+            features: self.features,
             chain: Vec::new(),
             proof: self
                 .knock

@@ -279,6 +279,13 @@ impl Net {
         }
     }
 
+    /// Ends this side's control stream of a link behind what was sent on it.
+    pub fn finish(&self, link: LinkId) {
+        if let Some(link) = self.link(link) {
+            link.finish();
+        }
+    }
+
     /// Closes a link when no tunnel is left on it.
     pub fn retire(&self, link: LinkId) {
         if let Some(link) = self.link(link) {
@@ -308,10 +315,10 @@ impl Net {
         lock(&self.links).get(&id).cloned()
     }
 
-    /// Who is at the other end of each link that is up, and where.
+    /// Which node is at the other end of each link that is up, and where. Observers are none.
     pub fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
         let links = lock(&self.links);
-        let up = links.values().filter(|link| link.is_up());
+        let up = links.values().filter(|link| link.is_up() && !link.observes);
         up.map(|link| (link.peer, link.remote())).collect()
     }
 
@@ -338,7 +345,8 @@ impl Net {
             .map_err(|error| OpenError::Ended(reason(&error)))
     }
 
-    /// Makes a greeted connection a link and runs it.
+    /// Makes a greeted connection a link and runs it. That of an observer stays within what it
+    /// had before its Hello, and carries nothing but what it is shown.
     pub(super) async fn establish(
         self: &Arc<Self>,
         connection: Connection,
@@ -346,6 +354,7 @@ impl Net {
         dialled: Option<Dialled>,
     ) {
         let id = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
+        let observes = greeting.hello.observes();
         let remote = connection.remote_address();
         let up = LinkUp {
             link: id,
@@ -361,10 +370,14 @@ impl Net {
             ..up.clone()
         };
         let source = network_of(up.remote.ip());
-        let (link, waiting) = Link::new(id, greeting.peer, source, connection);
+        let (link, waiting) = Link::new(id, greeting.peer, source, connection, observes);
         lock(&self.links).insert(id, Arc::clone(&link));
         // The driver must hear of the link before the first frame on it.
-        self.tell(LinkEvent::Input(Input::LinkUp(up))).await;
+        let up = match observes {
+            true => Input::ObserverUp { link: id },
+            false => Input::LinkUp(up),
+        };
+        self.tell(LinkEvent::Input(up)).await;
         if greeting.ahead_s.abs() > NOTABLE_CLOCK_S {
             let (peer, ahead_s) = (greeting.peer, greeting.ahead_s);
             self.tell(LinkEvent::Clock { peer, ahead_s }).await;
@@ -373,8 +386,10 @@ impl Net {
         self.tasks.spawn(async move {
             let control = (greeting.send, greeting.recv);
             let serve = |send, recv, guard| {
-                net.tasks
-                    .spawn(net.tunnels.tunnel(link.peer, send, recv, guard));
+                if !observes {
+                    net.tasks
+                        .spawn(net.tunnels.tunnel(link.peer, send, recv, guard));
+                }
             };
             let run = link.run(control, waiting, &net.events, &again, &net.refused, serve);
             let end = run.await;

@@ -64,6 +64,8 @@ pub struct Link {
     pub peer: NodeId,
     /// The /24 or /56 it came up from.
     pub(super) source: Vec<u8>,
+    /// The peer is no member: it is shown who is here, and that is all.
+    pub(super) observes: bool,
     connection: Connection,
     queue: mpsc::UnboundedSender<Bytes>,
     queued: AtomicUsize,
@@ -144,27 +146,32 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// Takes over a greeted connection and raises its limits to those of a member (D27).
+    /// Takes over a greeted connection and raises its limits to those of a member (D27), unless
+    /// the peer only `observes`.
     pub fn new(
         id: LinkId,
         peer: NodeId,
         source: Vec<u8>,
         connection: Connection,
+        observes: bool,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Bytes>) {
         let used = WINDOWS.load(Ordering::Acquire);
-        let window = if used < PROCESS_BUDGET {
-            RECEIVE_WINDOW
-        } else {
-            RECEIVE_WINDOW_TIGHT
+        let window = match observes {
+            true => 0,
+            false if used < PROCESS_BUDGET => RECEIVE_WINDOW,
+            false => RECEIVE_WINDOW_TIGHT,
         };
         WINDOWS.fetch_add(u64::from(window), Ordering::AcqRel);
-        connection.set_receive_window(VarInt::from_u32(window));
-        connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
+        if !observes {
+            connection.set_receive_window(VarInt::from_u32(window));
+            connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
+        }
         let (queue, waiting) = mpsc::unbounded_channel();
         let link = Self {
             id,
             peer,
             source,
+            observes,
             connection,
             queue,
             queued: AtomicUsize::new(0),

@@ -12,6 +12,7 @@
 //! | [`link`] | frames, tunnels and the end of a link |
 //! | [`flow`] | datagrams of a link, by flow |
 //! | [`dial`] | races addresses until a Hello is checked |
+//! | [`observe`] | looks at a network without being a member; `sparing` is its socket |
 //! | [`accept`] | lets knocks in, once each, within limits |
 //! | [`refused`] | counts what was not let in, by reason |
 //! | [`addresses`] | where this machine can be reached |
@@ -28,12 +29,14 @@ pub mod flow;
 pub mod gate;
 pub mod hello;
 pub mod link;
+pub mod observe;
 pub mod refused;
 pub mod socket;
 pub mod verify;
 
 mod hub;
 mod runtime;
+mod sparing;
 mod udp;
 
 pub use hub::{LinkEvent, Net, NetError, NetSetup, OpenError, TunnelSink};

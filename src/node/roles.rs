@@ -321,6 +321,7 @@ impl Node {
             id: display_id(&inner.name, &inner.id),
             ready,
             target: spec.shown(),
+            network_id: inner.network_id.clone(),
             protocol: spec.protocol,
             wants_client: spec.proxy_protocol.is_some(),
         };

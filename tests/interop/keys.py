@@ -124,7 +124,8 @@ def hellos(vectors):
         proof = mac(k_proof, ekm, bytes([h["role"]]), *rest)
         yield "hello proof", h["proof"], proof.hex()
         sender = rest[h["role"]]
-        alive = {"boot": h["boot"], "incarnation": h["incarnation"], "state": 0}
+        observes = h["role"] == 0 and h["features"] & 1
+        alive = {"boot": h["boot"], "incarnation": h["incarnation"], "state": int(observes)}
         yield "hello alive", h["alive_signed"], alive_bytes(rest[-1], sender, alive).hex()
         body = b"".join(version.to_bytes(2, "big") for version in h["versions"])
         body += u64(h["boot"]) + u32(h["incarnation"]) + bytes.fromhex(h["alive_signature"])

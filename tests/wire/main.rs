@@ -13,6 +13,7 @@ mod flood;
 mod hostile;
 mod initial;
 mod limits;
+mod looks;
 mod measure;
 mod observer;
 mod outage;

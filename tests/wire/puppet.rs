@@ -108,8 +108,26 @@ impl Puppet {
             me: self.id(),
             alive: self.alive(),
             knock,
+            features: 0,
         };
         greeter.dial(connection).await.unwrap()
+    }
+
+    /// A connection that somebody dialled, with an honest Hello.
+    pub(crate) async fn accept(&self) -> (Connection, Greeting) {
+        let incoming = self.endpoint.accept().await.unwrap();
+        let dcid = incoming.orig_dst_cid();
+        let knock = self.gate.lock().recall(&dcid).cloned().unwrap();
+        let connection = incoming.accept().unwrap().await.unwrap();
+        let greeter = Greeter {
+            gate: &self.gate,
+            me: self.id(),
+            alive: self.alive(),
+            knock: &knock,
+            features: 0,
+        };
+        let greeting = greeter.answer(&connection).await.unwrap();
+        (connection, greeting)
     }
 
     /// A link: connection, control stream out and in.

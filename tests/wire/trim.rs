@@ -21,7 +21,6 @@ use warren::mesh::records::{ServiceRecord, display_id};
 use warren::mesh::stream::Status;
 use warren::mesh::wire::Frame;
 use warren::net::gate::SharedGate;
-use warren::net::hello::Greeter;
 use warren::net::link::{TunnelGuard, ends_only_the_link};
 use warren::net::{LinkEvent, Net, NetSetup, TunnelSink};
 use warren::service::spec::Failover;
@@ -213,17 +212,7 @@ async fn let_go_once(puppet: Puppet) {
 
 /// A link that somebody dialled, with its control stream, on which the service is announced.
 async fn accept(puppet: &Puppet) -> (Connection, SendStream, RecvStream) {
-    let incoming = puppet.endpoint.accept().await.unwrap();
-    let dcid = incoming.orig_dst_cid();
-    let knock = puppet.gate.lock().recall(&dcid).cloned().unwrap();
-    let connection = incoming.accept().unwrap().await.unwrap();
-    let greeter = Greeter {
-        gate: &puppet.gate,
-        me: puppet.id(),
-        alive: puppet.alive(),
-        knock: &knock,
-    };
-    let mut greeting = greeter.answer(&connection).await.unwrap();
+    let (connection, mut greeting) = puppet.accept().await;
     connection.set_max_concurrent_bi_streams(8_u32.into());
     let name = "puppet".parse().unwrap();
     let record = ServiceRecord {
@@ -231,6 +220,7 @@ async fn accept(puppet: &Puppet) -> (Connection, SendStream, RecvStream) {
         name,
         ready: true,
         target: "127.0.0.1:1".into(),
+        network_id: None,
         protocol: warren::mesh::records::Protocol::Tcp,
         wants_client: false,
     };

@@ -7,7 +7,7 @@ use warren::Token;
 use warren::mesh::alive::{Alive, LifeState};
 use warren::mesh::entry::{Class, Draft, Entry, NetworkId};
 use warren::mesh::floor::Floor;
-use warren::mesh::hello::Hello;
+use warren::mesh::hello::{Hello, OBSERVES};
 use warren::mesh::keys::{NetworkKeys, ProofInput, Role, Secret};
 use warren::mesh::measure::Limits;
 use warren::mesh::measure::wire::{Report, Request, Way};
@@ -100,7 +100,7 @@ fn signed_statements_are_those_of_the_vectors() {
     check("entry.json", &computed);
 }
 
-fn hello(role: Role, observed: &str) -> Value {
+fn hello(role: Role, observed: &str, features: u64) -> Value {
     let secret: [u8; 32] = std::array::from_fn(|n| n as u8);
     let token = Token::new(Secret::new(secret), 9_000, 360).unwrap();
     let network = NetworkKeys::new(&token);
@@ -118,13 +118,17 @@ fn hello(role: Role, observed: &str) -> Value {
         dcid: std::array::from_fn(|n| 0x60 + n as u8),
         network_id: network.network_id(),
     };
+    let state = match features & OBSERVES {
+        0 => LifeState::Alive,
+        _ => LifeState::Leave,
+    };
     let hello = Hello {
         versions: (1, 1),
-        alive: Alive::sign(input.network_id, sender, BOOT, 1, LifeState::Alive),
+        alive: Alive::sign(input.network_id, sender, BOOT, 1, state),
         unix_s: 195_000 * 9_000,
         observed: observed.parse().unwrap(),
         generation: 0,
-        features: 0,
+        features,
         chain: Vec::new(),
         proof: network.epoch(195_000).proof(&input),
     };
@@ -147,7 +151,7 @@ fn hello(role: Role, observed: &str) -> Value {
         "unix_s": hello.unix_s,
         "observed": observed,
         "generation": 0,
-        "features": 0,
+        "features": features,
         "chain": "",
         "proof": hex(&hello.proof),
         "bytes": hex(&bytes),
@@ -157,8 +161,9 @@ fn hello(role: Role, observed: &str) -> Value {
 #[test]
 fn hellos_are_those_of_the_vectors() {
     let computed = json!([
-        hello(Role::Dialler, "192.0.2.7:7717"),
-        hello(Role::Answerer, "[2001:db8::7]:7717"),
+        hello(Role::Dialler, "192.0.2.7:7717", 0),
+        hello(Role::Answerer, "[2001:db8::7]:7717", 0),
+        hello(Role::Dialler, "192.0.2.7:7717", OBSERVES),
     ]);
     check("hello.json", &computed);
 }

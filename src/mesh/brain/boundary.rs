@@ -83,6 +83,11 @@ pub enum Dialled {
 pub enum Input {
     /// A connection whose Hello was checked on both sides.
     LinkUp(LinkUp),
+    /// A connection of somebody who wants to see who is here and is no member.
+    ObserverUp {
+        /// Its number.
+        link: LinkId,
+    },
     /// A connection ended.
     LinkDown {
         /// Which.
@@ -145,6 +150,12 @@ pub enum Effect {
         link: LinkId,
         /// Why.
         code: CloseCode,
+    },
+    /// End this side's control stream behind what was sent: the other side closes the link when
+    /// it has read that far.
+    Finish {
+        /// Which.
+        link: LinkId,
     },
     /// Close a link when no tunnel is left on it; open none on it.
     Retire {

@@ -57,6 +57,7 @@ mod dials;
 mod floors;
 mod life;
 mod links;
+mod observers;
 mod overlay;
 mod reach;
 mod sessions;
@@ -120,6 +121,7 @@ pub struct Brain {
     /// Whose statement an id in reconciliation names: a sign of life or a suspicion of the node.
     statements: HashMap<ItemId, NodeId>,
     news: spread::News,
+    observers: observers::Observers,
     /// Since when it has had no link, the last one having been let go rather than lost.
     alone_since: Option<Duration>,
     /// Whether a reconciliation has ended since this node last had no link: until then what it
@@ -175,6 +177,7 @@ impl Brain {
             sessions: sessions::Sessions::default(),
             statements: HashMap::new(),
             news: spread::News::default(),
+            observers: observers::Observers::default(),
             alone_since: None,
             caught_up: false,
             unsure: unsure::Unsure::default(),
@@ -225,6 +228,11 @@ impl Brain {
         self.forgive_own_sleep(now);
         match input {
             Input::LinkUp(up) => self.link_up(now, rng, &up),
+            Input::ObserverUp { link } => self.observer_up(now, link),
+            Input::LinkDown { link, .. } if self.observers.remove(link) => {}
+            Input::Frame { link, .. } if self.observers.contains(link) => {
+                self.refuse_word_of_observer(link);
+            }
             Input::LinkDown {
                 link,
                 reason,
@@ -260,6 +268,7 @@ impl Brain {
         self.check_sessions(now);
         self.check_fetches(now);
         self.check_alone(now);
+        self.check_observers(now);
         self.check_renewals(now);
         self.draw(now, rng);
         self.check_missing(now);
@@ -275,6 +284,7 @@ impl Brain {
         self.open_next_session(now, rng);
         self.start_dials(now, rng);
         self.tell_news();
+        self.show_observers(now);
     }
 
     /// When to call [`Brain::handle_timeout`] next, monotonic; `None` while nothing is due.
@@ -285,6 +295,7 @@ impl Brain {
             self.next_dial(),
             self.next_session_check(),
             self.next_fetch(),
+            self.next_observer(),
             self.alone_since
                 .map(|since| since + self.timing.silence_is_death),
             self.next_overlay_check(),

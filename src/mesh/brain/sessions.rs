@@ -334,7 +334,7 @@ impl Brain {
     }
 
     /// Whoever is linked to everybody needs nobody's word.
-    fn is_linked_to_all(&self) -> bool {
+    pub(super) fn is_linked_to_all(&self) -> bool {
         let mut standing = self.members.values().filter(|member| member.stands());
         standing.all(|member| !member.links.is_empty())
     }

@@ -179,7 +179,10 @@ fn one_block_is_all_of_hkdf_that_is_needed() {
     let mut okm = [0; 32];
     let info: [&[u8]; 2] = [b"some label\0", &[1, 2, 3]];
     prk.expand(&info, Len32).unwrap().fill(&mut okm).unwrap();
-    assert_eq!(expand(&extract(&secret()), &info), Secret::new(okm));
+    assert_eq!(
+        expand(&extract(NETWORK_SALT, &secret()), &info),
+        Secret::new(okm)
+    );
 }
 
 fn accepted(unix_s: u64, interval_s: u32) -> Vec<u64> {
@@ -353,4 +356,15 @@ fn the_published_vectors_are_what_this_code_computes() {
     }
     let published = std::fs::read_to_string(path).unwrap();
     assert_eq!(published, computed, "schema/vectors/keys.json differs");
+}
+
+#[test]
+fn an_observer_is_the_same_for_one_network_and_another_for_each() {
+    let explorer = Identity::from_seed(&[1; 32]);
+    let at = |network| observer_identity(&explorer, NetworkId([network; 16])).id();
+    assert_eq!(at(5), at(5));
+    assert_ne!(at(5), at(6));
+    assert_ne!(at(5), explorer.id());
+    let other = Identity::from_seed(&[2; 32]);
+    assert_ne!(at(5), observer_identity(&other, NetworkId([5; 16])).id());
 }

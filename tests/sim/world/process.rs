@@ -246,6 +246,7 @@ impl World {
             name,
             ready: true,
             target: "127.0.0.1:80".into(),
+            network_id: None,
             protocol: warren::mesh::records::Protocol::Tcp,
             wants_client: false,
         };
