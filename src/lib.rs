@@ -103,6 +103,10 @@
 //! They go beside its stream ([`mesh::datagram`]) and are never waited for; when the node has
 //! gone, the next one chooses another.
 //!
+//! *A look of an explorer* ([`mesh::observer`]) is no membership: a dial whose Hello says so, one
+//! answer with who is online and the workers, and the end. Whom it may dial is decided in
+//! [`mesh::restraint`]; `service::crawl` looks at many networks at once and notes what it found.
+//!
 //! # What holds
 //!
 //! - Whoever does not have the token gets not one byte of answer.
@@ -137,6 +141,8 @@ pub use api::client::{Client, ClientError};
 pub use mesh::token::Token;
 #[cfg(feature = "p2p")]
 pub use node::{Ledger, Node, NodeBuilder};
+#[cfg(feature = "p2p")]
+pub use service::crawl::Crawler;
 pub use service::ip_table::IpTable;
 pub use service::networks::NetworkDb;
 

@@ -17,6 +17,7 @@
 //! | [`probe`] | asks many P2PRC servers at once over HTTP whether they answer, and how fast |
 //! | [`counts`] | connections per service and node |
 //! | [`ip_table`] | machines that are reached by address: the one way to read and change them |
+//! | [`crawl`] | looks at those networks, many at once, and notes what it found |
 //! | [`networks`] | the same for the networks of an explorer |
 
 #[cfg(feature = "p2p")]
@@ -25,6 +26,8 @@ pub mod client;
 mod connection;
 #[cfg(feature = "p2p")]
 pub mod counts;
+#[cfg(feature = "p2p")]
+pub mod crawl;
 #[cfg(feature = "p2p")]
 pub mod end;
 #[cfg(feature = "p2p")]

@@ -9,7 +9,7 @@
 //! no redirect is followed.
 
 mod http;
-mod online;
+pub(in crate::service) mod online;
 mod upload;
 
 use std::collections::{HashMap, VecDeque};

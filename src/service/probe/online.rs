@@ -20,7 +20,7 @@ const WITNESS_LIMIT: Duration = Duration::from_secs(1);
 const MAX_WITNESSES: usize = 4;
 
 /// Remembers who said something, and asks them again.
-pub(super) struct Online {
+pub(in crate::service) struct Online {
     own: Vec<IpAddr>,
     given: Option<Witness>,
     near: Mutex<Vec<Heard>>,
@@ -36,7 +36,7 @@ struct Heard {
 }
 
 impl Online {
-    pub(super) fn new(given: Option<Witness>) -> Self {
+    pub(in crate::service) fn new(given: Option<Witness>) -> Self {
         Self {
             own: own_addresses(),
             given,
@@ -46,12 +46,12 @@ impl Online {
         }
     }
 
-    pub(super) fn reach(&self, ip: IpAddr) -> Reach {
+    pub(in crate::service) fn reach(&self, ip: IpAddr) -> Reach {
         Reach::of(ip, &self.own)
     }
 
     /// Somebody at `addr` said something just now.
-    pub(super) fn heard(&self, addr: SocketAddr) {
+    pub(in crate::service) fn heard(&self, addr: SocketAddr) {
         let heard = match self.reach(addr.ip()) {
             Reach::Own => return,
             Reach::Near => &self.near,
@@ -65,7 +65,7 @@ impl Online {
     }
 
     /// Whether somebody at least as far away as `reach` is heard now.
-    pub(super) async fn confirm(&self, reach: Reach) -> bool {
+    pub(in crate::service) async fn confirm(&self, reach: Reach) -> bool {
         if self.given.as_ref().is_some_and(|given| given(reach)) || self.is_fresh(reach) {
             return true;
         }
@@ -86,6 +86,12 @@ impl Online {
         let online = heard.contains(&true);
         *in_vain = (!online).then(clock::instant);
         online
+    }
+
+    /// Whether somebody at least as far away as `reach` has said something since then.
+    #[cfg(feature = "p2p")]
+    pub(in crate::service) fn has_heard_since(&self, reach: Reach, since: Instant) -> bool {
+        self.witnesses(reach).iter().any(|one| one.at >= since)
     }
 
     fn is_fresh(&self, reach: Reach) -> bool {
