@@ -102,6 +102,8 @@ pub(crate) enum EnvScope {
     Prefixed,
     /// Also `TOKEN`, `ADDRESS` and the other bare names of LocalAI's `federated`.
     Federated,
+    /// Also `ADDRESS` and the other bare names of LocalAI's `explorer`.
+    Explorer,
 }
 
 /// The configuration of one run.

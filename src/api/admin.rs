@@ -26,6 +26,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+#[cfg(feature = "p2p")]
+pub(super) use stream::stream_lines;
+
 use super::cookie::Cookie;
 use super::input::Input;
 use super::refusal::{Refusal, no_such_method, no_such_route};

@@ -5,6 +5,7 @@ mod error;
 mod ip_table;
 mod networks;
 mod stream;
+mod sync;
 mod transport;
 
 use std::path::{Path, PathBuf};

@@ -27,6 +27,8 @@ mod refusal;
 mod serve;
 pub mod shapes;
 pub mod socket;
+#[cfg(feature = "p2p")]
+pub mod sync;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,6 +8,7 @@ mod ledger;
 mod networks;
 mod nodes;
 mod probe;
+mod sync;
 mod update;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub use networks::{
 };
 pub use nodes::{NodeShape, Nodes, PathShape, ProviderShape, ServiceShape, Services};
 pub use probe::{MachineProbed, ProbeDone, ProbeLine, ProbeOutcome, ProbeRequest, ProbeStart};
+pub use sync::{NetworkSynced, SyncDone, SyncLine, SyncOutcome, SyncReport, SyncStart};
 pub use update::{State, Update};
 
 /// A role this node has taken.

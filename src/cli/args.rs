@@ -3,6 +3,7 @@
 mod explorer;
 mod iptable;
 mod roles;
+mod sync;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub(crate) use explorer::{
 pub(crate) use iptable::{ExportArgs, ImportArgs, IpTableCommand, ProbeArgs};
 use roles::said;
 pub(crate) use roles::{ExposeArgs, FederatedArgs, IngressArgs, JoinArgs, NodeArgs};
+pub(crate) use sync::SyncArgs;
 
 /// A private mesh for machines that serve AI models.
 ///
@@ -174,7 +176,8 @@ Works with a daemon on the data directory, and without one."
         subcommand,
         after_help = "Examples:
   warren explorer tokens import explorer.json
-  warren explorer tokens ls"
+  warren explorer tokens ls
+  warren explorer sync --once"
     )]
     Explorer(ExplorerCommand),
     /// Measure the round trip to a node

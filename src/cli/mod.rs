@@ -10,6 +10,7 @@ mod files;
 mod iptable;
 mod logging;
 mod output;
+mod progress;
 mod reach;
 mod runtime;
 mod token;
@@ -96,6 +97,7 @@ fn configure_and_run(cli: Cli) -> (bool, Result<u8, Failure>) {
     let json_flag = flags.json == Some(true);
     let scope = match &cli.command {
         Command::Federated(_) => EnvScope::Federated,
+        Command::Explorer(_) => EnvScope::Explorer,
         _ => EnvScope::Prefixed,
     };
     let vars = match variables() {
@@ -140,17 +142,23 @@ fn dispatch(cli: Cli, config: &Config, output: Output) -> Result<u8, Failure> {
         }
         Command::Explorer(command) => {
             let run = Box::pin(explorer::run(command, config, output));
-            runtime::on_runtime(run).map(|()| 0)
+            runtime::on_runtime(run)
         }
         #[cfg(feature = "p2p")]
         command => online::run(command, config, output),
         #[cfg(not(feature = "p2p"))]
-        _ => Err(Failure::failed(
-            "no_p2p",
-            "this warren was built without the mesh (cargo feature `p2p`)",
-        )
-        .hint("use a build with default features; token, iptable, explorer tokens, completions and help work in this one")),
+        _ => Err(without_mesh()),
     }
+}
+
+/// Answer to every command that needs the mesh.
+#[cfg(not(feature = "p2p"))]
+fn without_mesh() -> Failure {
+    Failure::failed(
+        "no_p2p",
+        "this warren was built without the mesh (cargo feature `p2p`)",
+    )
+    .hint("use a build with default features; token, iptable, explorer tokens, completions and help work in this one")
 }
 
 /// The environment as text. Values that are not text are passed over, unless the name is ours.

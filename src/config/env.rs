@@ -35,6 +35,25 @@ const LOCALAI_FEDERATED: &[(&str, &str)] = &[
     ("TARGET_WORKER", "target-worker"),
 ];
 
+/// More of them, read by `explorer` only (`core/cli/explorer.go`).
+const LOCALAI_EXPLORER: &[(&str, &str)] = &[
+    ("LOCALAI_ADDRESS", "address"),
+    ("ADDRESS", "address"),
+    ("LOCALAI_POOL_DATABASE", "pool-database"),
+    ("POOL_DATABASE", "pool-database"),
+    ("LOCALAI_CONNECTION_TIMEOUT", "connection-timeout"),
+    ("CONNECTION_TIMEOUT", "connection-timeout"),
+    (
+        "LOCALAI_CONNECTION_ERROR_THRESHOLD",
+        "connection-error-threshold",
+    ),
+    ("CONNECTION_ERROR_THRESHOLD", "connection-error-threshold"),
+    ("LOCALAI_WITH_SYNC", "with-sync"),
+    ("WITH_SYNC", "with-sync"),
+    ("LOCALAI_ONLY_SYNC", "only-sync"),
+    ("ONLY_SYNC", "only-sync"),
+];
+
 /// LocalAI's lists of libp2p addresses (`core/p2p/p2p.go`).
 const MULTIADDRS: &[(&str, &str)] = &[
     ("LOCALAI_P2P_LISTEN_MADDRS", "listen"),
@@ -85,9 +104,12 @@ pub(crate) fn read(
     let own = read_own(vars, &mut notices)?;
     let mut localai = Layer::default();
     read_localai(vars, LOCALAI, &mut localai, &mut notices);
-    if scope == EnvScope::Federated {
-        read_localai(vars, LOCALAI_FEDERATED, &mut localai, &mut notices);
-    }
+    let more = match scope {
+        EnvScope::Prefixed => &[][..],
+        EnvScope::Federated => LOCALAI_FEDERATED,
+        EnvScope::Explorer => LOCALAI_EXPLORER,
+    };
+    read_localai(vars, more, &mut localai, &mut notices);
     read_multiaddrs(vars, &mut localai, &mut notices);
     explain(vars, &mut notices);
     let config = vars.get("WARREN_CONFIG").filter(|path| !path.is_empty());

@@ -7,7 +7,7 @@ use warren::mesh::name::Name;
 use super::ConfigError;
 use super::values::{
     Bytes, Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer,
-    ProxyArg, SecretText, Span, Target,
+    PerSecond, ProxyArg, SecretText, Span, Target,
 };
 
 /// One setting, read from the texts of a variable or a config key.
@@ -47,6 +47,7 @@ setting_from_str!(
     ModeArg,
     FailoverArg,
     ProxyArg,
+    PerSecond,
     LogFormat,
     LogFilter,
     String,
@@ -136,7 +137,7 @@ layer! {
     print_ready "print-ready": bool,
     /// How long running connections may take to end.
     drain_timeout "drain-timeout": Span,
-    /// Listen address of `federated`.
+    /// Listen address of `federated` and `explorer`.
     address "address": Listen,
     /// Service of `federated`.
     service "service": Name,
@@ -152,6 +153,26 @@ layer! {
     flow_timeout "flow-timeout": Span,
     /// How the exposed server is told of its clients.
     proxy_protocol "proxy-protocol": ProxyArg,
+    /// LocalAI's file of the explorer's networks.
+    pool_database "pool-database": PathBuf,
+    /// Whether `explorer serve` also looks at networks.
+    with_sync "with-sync": bool,
+    /// Whether `explorer` only looks at networks.
+    only_sync "only-sync": bool,
+    /// Whether tokens are kept from everybody.
+    never_publish_tokens "never-publish-tokens": bool,
+    /// How often a client may post a network.
+    add_rate "add-rate": PerSecond,
+    /// Longest look at a network.
+    connection_timeout "connection-timeout": Span,
+    /// Looks in vain after which a network is hidden.
+    connection_error_threshold "connection-error-threshold": u64,
+    /// Networks looked at at once.
+    crawl_concurrency "crawl-concurrency": u64,
+    /// How long a network stays hidden before it is removed.
+    delete_after "delete-after": Span,
+    /// Whether addresses that are not of the internet are dialled for strangers.
+    allow_private "allow-private": bool,
     /// PEM certificate chain of an ingress.
     tls_cert "tls-cert": PathBuf,
     /// PEM private key of an ingress.
@@ -186,6 +207,9 @@ impl Layer {
         if self.random_worker.is_some() || self.target_worker.is_some() {
             (lower.random_worker, lower.target_worker) = (None, None);
         }
+        if self.with_sync.is_some() || self.only_sync.is_some() {
+            (lower.with_sync, lower.only_sync) = (None, None);
+        }
         if self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_self_signed.is_some() {
             (lower.tls_cert, lower.tls_key, lower.tls_self_signed) = (None, None, None);
         }
@@ -200,6 +224,9 @@ impl Layer {
         }
         if self.random_worker == Some(true) && self.target_worker.is_some() {
             return conflict("random-worker", "target-worker");
+        }
+        if self.with_sync == Some(true) && self.only_sync == Some(true) {
+            return conflict("with-sync", "only-sync");
         }
         if self.tls_self_signed == Some(true) && (self.tls_cert.is_some() || self.tls_key.is_some())
         {

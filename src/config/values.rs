@@ -211,7 +211,8 @@ fn split_name<'a>(text: &'a str, right: &str) -> Result<(Name, &'a str), String>
     Ok((name, rest))
 }
 
-/// A duration: `500ms`, `30s`, `2m`, `1h`; a bare number counts seconds.
+/// A duration: `500ms`, `30s`, `2m`, `1h`, or such parts in a row as Go writes them, `1m30s`; a bare
+/// number counts seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
 
@@ -220,18 +221,49 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is not a duration; write 500ms, 30s, 2m or 1h");
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let millis_per_unit = match unit {
-            "ms" => 1,
-            "" | "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(wrong()),
-        };
-        let millis = number.checked_mul(millis_per_unit).ok_or_else(wrong)?;
+        let is_bare = text.bytes().all(|b| b.is_ascii_digit());
+        let bare = format!("{text}s");
+        let mut rest = if is_bare { bare.as_str() } else { text };
+        let mut millis: u64 = 0;
+        while !rest.is_empty() {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, behind) = rest.split_at(digits);
+            let letters = behind.bytes().take_while(u8::is_ascii_lowercase).count();
+            let (unit, next) = behind.split_at(letters);
+            let number: u64 = number.parse().map_err(|_| wrong())?;
+            let millis_per_unit = match unit {
+                "ms" => 1,
+                "s" => 1_000,
+                "m" => 60_000,
+                "h" => 3_600_000,
+                _ => return Err(wrong()),
+            };
+            let part = number.checked_mul(millis_per_unit).ok_or_else(wrong)?;
+            millis = millis.checked_add(part).ok_or_else(wrong)?;
+            rest = next;
+        }
         Ok(Self(Duration::from_millis(millis)))
+    }
+}
+
+/// How often somebody may do something: so many times in a second, or `off` for any number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct PerSecond(pub(crate) Option<f64>);
+
+impl FromStr for PerSecond {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let rate = text.parse().ok().filter(|rate| (1e-6..=1e6).contains(rate));
+        match rate {
+            Some(rate) => Ok(Self(Some(rate))),
+            None => Err(format!(
+                "{text:?} is not a number of times in a second; write 1, 0.1 or off"
+            )),
+        }
     }
 }
 

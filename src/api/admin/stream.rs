@@ -8,9 +8,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::stream::{self, BoxStream, StreamExt};
 use http::header;
 use serde::Serialize;
+use tokio::time::{Interval, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::Admin;
 use super::ledger::BucketQuery;
@@ -66,6 +68,45 @@ pub(super) fn response<S: Source>(first: Bytes, source: S) -> Response {
     });
     let body = Body::from_stream(stream::iter([Chunk::Ok(first)]).chain(rest));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// An answer of `lines`, until one `is_last` or `ending` is cancelled. It ends with the connection
+/// that asked for it.
+pub(in crate::api) fn stream_lines<T: Serialize + 'static>(
+    lines: BoxStream<'static, T>,
+    ending: CancellationToken,
+    is_last: fn(&T) -> bool,
+) -> Response {
+    let running = Running {
+        lines,
+        ticks: interval(ALIVE_INTERVAL),
+        ending,
+        is_last,
+    };
+    response(Bytes::from_static(b"\n"), running)
+}
+
+struct Running<T> {
+    lines: BoxStream<'static, T>,
+    ticks: Interval,
+    ending: CancellationToken,
+    is_last: fn(&T) -> bool,
+}
+
+impl<T: Serialize + 'static> Source for Running<T> {
+    async fn next(&mut self) -> Line {
+        let told = tokio::select! {
+            biased;
+            told = self.lines.next() => told,
+            () = self.ending.cancelled() => return Line::End,
+            _ = self.ticks.tick() => return Line::Alive,
+        };
+        match told {
+            Some(told) if (self.is_last)(&told) => Line::Last(line(&told)),
+            Some(told) => Line::Json(line(&told)),
+            None => Line::End,
+        }
+    }
 }
 
 /// What `?kind=` names; without it, everything that happens.

@@ -6,6 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use warren::mesh::addr::HostPort;
 use warren::mesh::networks::{NetworkKey, Sort, State};
 
+use super::SyncArgs;
 use crate::config::{Bytes, Layer, SecretText};
 
 /// `explorer`.
@@ -22,6 +23,21 @@ pub(crate) enum ExplorerCommand {
 Works with a process on the data directory, and without one."
     )]
     Tokens(TokensCommand),
+    /// Look at the networks: who is there, and which workers
+    #[command(after_help = "Examples:
+  warren explorer sync --once
+  warren explorer sync --once --json | jq -r '.networks[] | select(.workers > 0).name'
+  warren explorer sync                       look whenever a network is due, until Ctrl-C
+
+A look dials the addresses of a network's token, and those that were posted with it, but only
+addresses of the internet unless --allow-private is given. It is no member of the network: nobody
+lists it, and it can change nothing. A network none of whose addresses answers within 3 s has
+failed, unless this machine may be offline: with nobody out there answering, nothing is counted.
+
+--once looks at every network, due or not; through the process that has the data directory open,
+if there is one, and then as that is configured. It ends with 1 if nothing could be found out
+about any network; one that does not answer is a result.")]
+    Sync(SyncArgs),
 }
 
 impl ExplorerCommand {
@@ -31,6 +47,7 @@ impl ExplorerCommand {
             Self::Tokens(TokensCommand::Add(args)) => args.limits.fill(layer),
             Self::Tokens(TokensCommand::Import(args)) => args.limits.fill(layer),
             Self::Tokens(_) => {}
+            Self::Sync(args) => args.fill(layer),
         }
     }
 }

@@ -32,6 +32,12 @@ impl Networks {
             .map(Self)
     }
 
+    /// What was reached.
+    #[cfg(feature = "p2p")]
+    pub(super) fn reached(self) -> Reach<NetworkDb> {
+        self.0
+    }
+
     /// Lets go of the directory.
     pub(super) async fn close(&self) -> Result<(), Failure> {
         match &self.0 {

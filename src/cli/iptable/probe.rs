@@ -13,6 +13,7 @@ use super::table::Table;
 use crate::cli::args::ProbeArgs;
 use crate::cli::fail::Failure;
 use crate::cli::output::Output;
+use crate::cli::progress::Bar;
 use crate::config::Config;
 use screen::Screen;
 
@@ -75,7 +76,10 @@ pub(super) async fn run(args: &ProbeArgs, config: &Config, output: Output) -> Re
 
 /// Each line as it comes.
 async fn program(probing: &mut Probing) -> Result<ProbeDone, Failure> {
-    let bar = screen::Bar::new(io::stderr().is_terminal() && !io::stdout().is_terminal())?;
+    let bar = Bar::new(
+        "probing",
+        io::stderr().is_terminal() && !io::stdout().is_terminal(),
+    )?;
     loop {
         let line = probing.next().await?;
         match &line {

@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 use warren::api::shapes::{MachineProbed, ProbeDone, ProbeOutcome};
 use warren::clock;
@@ -11,6 +10,7 @@ use warren::mesh::ip_table::State;
 
 use crate::cli::fail::Failure;
 use crate::cli::output::{Output, Table, Tone, plain};
+use crate::cli::progress::Bar;
 use crate::cli::redraw::Redraw;
 
 /// How often the table is drawn again.
@@ -19,35 +19,6 @@ const FRAME: Duration = Duration::from_millis(100);
 const LIVE_ROWS: usize = 200;
 /// Characters of the progress bar.
 const BAR_WIDTH: usize = 24;
-
-/// Progress on standard error; nothing where that is not wanted.
-pub(super) struct Bar(ProgressBar);
-
-impl Bar {
-    pub(super) fn new(shown: bool) -> Result<Self, Failure> {
-        let style = ProgressStyle::with_template("probing {bar:30} {pos}/{len}  {elapsed}");
-        let style = style.map_err(|error| Failure::failed("internal", error.to_string()))?;
-        let target = match shown {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let bar = ProgressBar::with_draw_target(Some(0), target);
-        Ok(Self(bar.with_style(style)))
-    }
-
-    pub(super) fn start(&self, machines: usize) {
-        self.0
-            .set_length(u64::try_from(machines).unwrap_or(u64::MAX));
-    }
-
-    pub(super) fn step(&self) {
-        self.0.inc(1);
-    }
-
-    pub(super) fn clear(&self) {
-        self.0.finish_and_clear();
-    }
-}
 
 /// The machines reported so far, and where they are drawn.
 pub(super) struct Screen {
@@ -65,7 +36,7 @@ impl Screen {
         let began = clock::instant();
         Ok(Self {
             place: live.then(Redraw::default),
-            bar: Bar::new(!live && io::stderr().is_terminal())?,
+            bar: Bar::new("probing", !live && io::stderr().is_terminal())?,
             machines: Vec::new(),
             count: 0,
             began,
