@@ -9,7 +9,8 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::{Admin, download};
+use super::Admin;
+use crate::api::download;
 use crate::api::input::{Asked, Input, read_body};
 use crate::api::refusal::Refusal;
 use crate::api::shapes::{
