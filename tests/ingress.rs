@@ -19,6 +19,7 @@ use warren::service::counts::Count;
 use warren::service::end::code;
 use warren::service::expose::{ExposeError, Exposes};
 use warren::service::ingress::{Ingress, IngressError};
+use warren::service::listen::ListenError;
 use warren::service::spec::{Failover, IngressSpec, Mode, Strategy, TlsSpec};
 
 #[tokio::test]
@@ -390,7 +391,7 @@ async fn what_cannot_be_exposed_or_listened_on_is_named() {
         };
         let error = Ingress::start(spec_in.clone(), bucket(), mesh.deps()).unwrap_err();
         assert!(
-            matches!(&error, IngressError::InUse(addr) if *addr == taken),
+            matches!(&error, IngressError::Listen(ListenError::InUse(addr)) if *addr == taken),
             "{error}"
         );
         spec_in.mode = Mode::Http;

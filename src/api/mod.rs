@@ -15,6 +15,7 @@
 
 pub mod admin;
 pub mod client;
+mod clients;
 pub mod cookie;
 mod download;
 mod feed;

@@ -30,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::clients::Who;
 use super::serve::{self, Acceptor, Chunk, Limits};
 use super::{Control, TableError};
 use crate::formats::p2prc_http::{
@@ -38,7 +39,7 @@ use crate::formats::p2prc_http::{
 };
 use crate::mesh::ip_table::{Scope, Stranger};
 use crate::service::frps::Frps;
-use clients::{Clients, Cost, Who};
+use clients::{Clients, Cost};
 pub use key::{Key, KeyError};
 
 const LIMITS: Limits = Limits {

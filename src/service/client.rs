@@ -1,4 +1,4 @@
-//! The socket of a client of an ingress, with or without TLS.
+//! The socket of a client of an ingress or of an explorer, with or without TLS.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::Shared;
 use super::counts::Counters;
+use super::listen::{ListenError, bind};
 use super::spec::{IngressSpec, Mode, Protocol};
 use super::tls::{TlsError, TlsSource};
 use super::tunnels::Tunnels;
@@ -25,10 +25,6 @@ use crate::mesh::name::Bucket;
 /// How long opening a stream to a node, dialling included, may take before the next one is
 /// tried.
 pub const OPEN_LIMIT: Duration = Duration::from_secs(3);
-/// Clients the kernel keeps waiting while the node is busy.
-const BACKLOG: i32 = 1024;
-/// Bytes that the kernel keeps of datagrams while the node is busy.
-const UDP_BUFFER: usize = 1 << 20;
 /// Pauses of an accept loop that has run out of file descriptors or memory.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -53,23 +49,9 @@ pub enum IngressError {
     /// The mode is not built yet.
     #[error("mode {} is not available yet", mode_name(*.0))]
     Mode(Mode),
-    /// Somebody else listens there.
-    #[error("{0} is in use by another program")]
-    InUse(SocketAddr),
-    /// The system does not allow it.
-    #[error("{0} may not be listened on by this user")]
-    Forbidden(SocketAddr),
-    /// No interface has this address.
-    #[error("{0} is not an address of this machine")]
-    NotOurs(SocketAddr),
-    /// Anything else.
-    #[error("cannot listen on {addr}: {cause}")]
-    Listen {
-        /// Where.
-        addr: SocketAddr,
-        /// What the system said.
-        cause: io::Error,
-    },
+    /// Nothing can listen there.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// TLS for datagrams.
     #[error("TLS is for TCP; a UDP ingress passes on what its clients say")]
     NoTls,
@@ -83,17 +65,9 @@ impl IngressError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Mode(_) => "use --mode tcp",
-            Self::InUse(_) => "stop it, or listen elsewhere; port 0 takes a free one",
-            Self::Forbidden(_) => "ports below 1024 need CAP_NET_BIND_SERVICE; take a higher one",
-            Self::NotOurs(_) => {
-                "0.0.0.0 or [::] listens on all addresses of this machine; `ip address` lists them"
-            }
-            Self::Listen { .. } => "listen on another address",
+            Self::Listen(error) => error.hint(),
             Self::NoTls => "leave the tls settings out",
-            Self::Tls(_) => {
-                "--tls-cert and --tls-key name PEM files of one certificate and its key; \
-                 --tls-self-signed makes both"
-            }
+            Self::Tls(_) => TlsError::HINT,
         }
     }
 }
@@ -153,7 +127,7 @@ impl Ingress {
             tasks: TaskTracker::new(),
         };
         let (stop, abort) = (ingress.stop.clone(), ingress.abort.clone());
-        let taken = |cause| IngressError::Listen { addr, cause };
+        let taken = |cause| ListenError::Other { addr, cause };
         match protocol {
             Protocol::Tcp => {
                 let listener = TcpListener::from_std(socket.into()).map_err(taken)?;
@@ -236,40 +210,4 @@ fn is_about_one_client(error: &io::Error) -> bool {
         error.kind(),
         Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted
     )
-}
-
-fn bind(addr: SocketAddr, protocol: Protocol) -> Result<(Socket, SocketAddr), IngressError> {
-    let bound = || -> io::Result<(Socket, SocketAddr)> {
-        let (kind, number) = match protocol {
-            Protocol::Tcp => (Type::STREAM, socket2::Protocol::TCP),
-            Protocol::Udp => (Type::DGRAM, socket2::Protocol::UDP),
-        };
-        let socket = Socket::new(Domain::for_address(addr), kind, Some(number))?;
-        if addr.is_ipv6() && addr.ip().is_unspecified() {
-            // Whatever the system's default: [::] means every address.
-            socket.set_only_v6(false)?;
-        }
-        socket.set_nonblocking(true)?;
-        match protocol {
-            Protocol::Tcp => {
-                socket.set_reuse_address(true)?;
-                socket.bind(&addr.into())?;
-                socket.listen(BACKLOG)?;
-            }
-            // Reuse would let two programs share a UDP port, and one of them hear nothing.
-            Protocol::Udp => {
-                // The system clamps it; less means more loss in a burst.
-                let _ = socket.set_recv_buffer_size(UDP_BUFFER);
-                socket.bind(&addr.into())?;
-            }
-        }
-        let bound = socket.local_addr()?.as_socket();
-        Ok((socket, bound.unwrap_or(addr)))
-    };
-    bound().map_err(|cause| match cause.kind() {
-        io::ErrorKind::AddrInUse => IngressError::InUse(addr),
-        io::ErrorKind::PermissionDenied => IngressError::Forbidden(addr),
-        io::ErrorKind::AddrNotAvailable => IngressError::NotOurs(addr),
-        _ => IngressError::Listen { addr, cause },
-    })
 }

@@ -11,6 +11,7 @@
 //! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side, [`client`] a client's, [`held`] what waits |
 //! | [`udp`] | the same for datagrams |
 //! | [`page`], [`head`] | our own HTTP answers when nothing can serve |
+//! | [`listen`] | sockets that clients come to |
 //! | [`tls`] | TLS towards clients |
 //! | [`measure`] | throughput of the way to another node, asked and served |
 //! | [`frps`] | FRP servers for P2PRC nodes that ask for a relay: processes that it starts and ends |
@@ -20,7 +21,6 @@
 //! | [`crawl`] | looks at those networks, many at once, and notes what it found |
 //! | [`networks`] | the same for the networks of an explorer |
 
-#[cfg(feature = "p2p")]
 pub mod client;
 #[cfg(feature = "p2p")]
 mod connection;
@@ -44,6 +44,7 @@ pub mod held;
 #[cfg(feature = "p2p")]
 pub mod ingress;
 pub mod ip_table;
+pub mod listen;
 #[cfg(feature = "p2p")]
 pub mod measure;
 pub mod networks;
@@ -59,7 +60,6 @@ mod replay;
 #[cfg(feature = "p2p")]
 mod server;
 pub mod spec;
-#[cfg(feature = "p2p")]
 pub mod tls;
 #[cfg(feature = "p2p")]
 pub mod tunnels;

@@ -1,4 +1,4 @@
-//! TLS towards the clients of an ingress. The mesh itself has no X.509 and uses nothing of this.
+//! TLS towards the clients of an ingress and of an explorer. The mesh itself has no X.509 and uses nothing of this.
 
 use std::fs;
 use std::io;
@@ -62,6 +62,12 @@ pub enum TlsError {
     /// A certificate could not be made.
     #[error("no certificate could be made: {0}")]
     Make(#[from] rcgen::Error),
+}
+
+impl TlsError {
+    /// What to do about it.
+    pub const HINT: &'static str = "--tls-cert and --tls-key name PEM files of one certificate and \
+        its key; --tls-self-signed makes both";
 }
 
 /// A server's certificate, kept current.

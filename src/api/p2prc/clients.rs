@@ -1,13 +1,11 @@
 //! What each client of P2PRC's routes has left. Time is an argument.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::api::clients::{self, Allowance, Site, V6, Who};
 use crate::mesh::rate::Rate;
 
-/// Clients that are told apart; more share one allowance.
-const MAX_CLIENTS: usize = 4_096;
 /// Connections of one client at once.
 const MAX_CONNECTIONS: usize = 16;
 /// FRP servers of one client at once: P2PRC asks for two, for itself and for SSH.
@@ -15,6 +13,9 @@ const MAX_SERVERS: usize = 4;
 /// New machines that one client may bring at once, and how long until as many are free again.
 const NEW_ROWS: f64 = 256.0;
 const NEW_ROWS_PERIOD_S: f64 = 3_600.0;
+
+/// P2PRC nodes of one provider's customer are one client.
+const BY: V6 = V6::Customer;
 
 /// What a request costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,48 +43,28 @@ impl Cost {
     }
 }
 
+/// Whether two addresses are those of one client.
+pub(super) fn are_one(a: IpAddr, b: IpAddr) -> bool {
+    Site::of(a, BY) == Site::of(b, BY)
+}
+
 /// Every client with less than everything left.
-#[derive(Default)]
-pub(super) struct Clients {
-    known: BTreeMap<Site, Client>,
-    others: Client,
-}
+pub(super) struct Clients(clients::Clients<Client>);
 
-/// Where a client is: an IPv4 address, or the /48 that a provider gives an IPv6 customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Site {
-    V4([u8; 4]),
-    V6([u8; 6]),
-}
-
-impl Site {
-    fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => Self::V4(ip.octets()),
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, ..] = ip.octets();
-                Self::V6([a, b, c, d, e, f])
-            }
-        }
+impl Default for Clients {
+    fn default() -> Self {
+        Self(clients::Clients::new(Client::default(), BY))
     }
 }
 
-/// A client that has entered; without a site, one of those that share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Who(Option<Site>);
-
-/// Whether two addresses are those of one client.
-pub(super) fn are_one(a: IpAddr, b: IpAddr) -> bool {
-    Site::of(a) == Site::of(b)
-}
-
+#[derive(Clone)]
 struct Client {
     requests: Rate,
     tables: Rate,
     downloads: Rate,
     uploads: Rate,
-    servers: Rate,
     rows: Rate,
+    servers: Rate,
     connections: usize,
     running: usize,
 }
@@ -96,23 +77,23 @@ impl Default for Client {
             tables: Rate::new(0.2, 10.0),
             downloads: Rate::new(0.2, 5.0),
             uploads: Rate::new(0.2, 10.0),
-            servers: Rate::new(1.0 / 60.0, 4.0),
             rows: Rate::new(NEW_ROWS / NEW_ROWS_PERIOD_S, NEW_ROWS),
+            servers: Rate::new(1.0 / 60.0, 4.0),
             connections: 0,
             running: 0,
         }
     }
 }
 
-impl Client {
-    fn is_idle(&self, now: Duration) -> bool {
+impl Allowance for Client {
+    fn is_whole(&self, now: Duration) -> bool {
         let rates = [
             &self.requests,
             &self.tables,
             &self.downloads,
             &self.uploads,
-            &self.servers,
             &self.rows,
+            &self.servers,
         ];
         self.connections + self.running == 0 && rates.iter().all(|rate| rate.is_full(now))
     }
@@ -121,12 +102,7 @@ impl Client {
 impl Clients {
     /// Takes one more connection of a client, unless it has too many.
     pub(super) fn enter(&mut self, ip: IpAddr, now: Duration) -> Option<Who> {
-        let site = Site::of(ip);
-        if self.known.len() >= MAX_CLIENTS && !self.known.contains_key(&site) {
-            self.known.retain(|_, client| !client.is_idle(now));
-        }
-        let is_known = self.known.contains_key(&site) || self.known.len() < MAX_CLIENTS;
-        let who = Who(is_known.then_some(site));
+        let who = self.0.who(ip, now);
         let client = self.client(who);
         let taken = client.connections < MAX_CONNECTIONS;
         client.connections += usize::from(taken);
@@ -180,16 +156,14 @@ impl Clients {
     }
 
     fn client(&mut self, who: Who) -> &mut Client {
-        match who.0 {
-            Some(site) => self.known.entry(site).or_default(),
-            None => &mut self.others,
-        }
+        self.0.allowance(who)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::clients::MAX_CLIENTS;
 
     fn ip(n: u32) -> IpAddr {
         std::net::Ipv4Addr::from(0x0900_0000 + n).into()
@@ -250,26 +224,5 @@ mod tests {
             "2a00:0:1::".parse().unwrap()
         ));
         assert!(!are_one(ip(1), ip(2)));
-    }
-
-    #[test]
-    fn many_clients_share_what_is_left_and_the_idle_are_forgotten() {
-        let mut clients = Clients::default();
-        let most = u32::try_from(MAX_CLIENTS).unwrap();
-        let known: Vec<_> = (0..most)
-            .filter_map(|n| clients.enter(ip(n), NOW))
-            .collect();
-        assert_eq!(known.len(), MAX_CLIENTS);
-        let others: Vec<_> = (most..most + 50)
-            .filter_map(|n| clients.enter(ip(n), NOW))
-            .collect();
-        assert_eq!(others, [Who(None); MAX_CONNECTIONS]);
-        for who in known.into_iter().chain(others) {
-            assert!(clients.charge(who, NOW, Cost::Request));
-            clients.leave(who);
-        }
-        let later = NOW + Duration::from_secs(10_000);
-        assert!(clients.enter(ip(most), later).is_some());
-        assert_eq!((clients.known.len(), clients.others.connections), (1, 0));
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 
-use super::clients::{Cost, Who, are_one};
+use super::clients::{Cost, are_one};
 use super::{Guest, Refused, Site, is_forwarded, respond};
+use crate::api::clients::Who;
 use crate::formats::p2prc_http::Answer;
 use crate::service::frps::FrpsError;
 
