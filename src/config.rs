@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 pub(crate) use layer::Layer;
 pub(crate) use values::{
     Bytes, Expose, FailoverArg, Http, Ingress, Listen, ListenFor, LogFilter, LogFormat, ModeArg,
-    Peer, ProxyArg, SecretText, Server, Span, Target,
+    Peer, PerSecond, ProxyArg, SecretText, Server, Span, Target,
 };
 
 /// How long running connections may take to end when the daemon stops.

@@ -9,6 +9,7 @@
 //! | [`admin`], [`socket`] | answer the commands, on a socket that only its owner reaches |
 //! | [`http`] | answers on loopback: health, `/api/v1`, LocalAI's `/api/p2p` |
 //! | [`probe`] | the IP table's probe as lines, with a daemon and without one |
+//! | [`explorer`] | LocalAI's explorer over HTTP, for strangers: routes, page, changes |
 //! | [`p2prc`] | P2PRC's routes, for strangers; off unless asked for |
 //! | [`client`] | asks a daemon through its admin socket |
 //! | [`cookie`] | proves to a daemon that the data directory could be read |
@@ -18,6 +19,7 @@ pub mod client;
 mod clients;
 pub mod cookie;
 mod download;
+pub mod explorer;
 mod feed;
 pub mod http;
 mod input;
@@ -47,6 +49,7 @@ use crate::mesh::time::Now;
 use crate::mesh::view::View;
 pub use crate::service::ip_table::{ImportOptions, IpTable, MeshSide, TableError};
 pub use crate::service::networks::{ImportOptions as NetworkImport, NetworkDb, NetworksError};
+pub use crate::service::spec::TlsSpec;
 use crate::service::spec::{ExposeSpec, IngressSpec};
 use shapes::{Bench, BenchProgress, NodeError, RoleInfo, Status, Usage};
 

@@ -3,6 +3,7 @@
 mod explorer;
 mod iptable;
 mod roles;
+mod serve;
 mod sync;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(crate) use explorer::{
 pub(crate) use iptable::{ExportArgs, ImportArgs, IpTableCommand, ProbeArgs};
 use roles::said;
 pub(crate) use roles::{ExposeArgs, FederatedArgs, IngressArgs, JoinArgs, NodeArgs};
+pub(crate) use serve::{ExplorerArgs, ServeArgs};
 pub(crate) use sync::SyncArgs;
 
 /// A private mesh for machines that serve AI models.
@@ -171,15 +173,17 @@ with --bg; otherwise this command is the daemon.")]
 Works with a daemon on the data directory, and without one."
     )]
     Iptable(IpTableCommand),
-    /// Which networks are alive: LocalAI's explorer
-    #[command(
-        subcommand,
-        after_help = "Examples:
+    /// Which networks are alive, for everybody to see: LocalAI's explorer
+    #[command(after_help = "Examples:
+  warren explorer                            serve the page on :8080
+  warren explorer --with-sync --pool-database explorer.json
   warren explorer tokens import explorer.json
   warren explorer tokens ls
-  warren explorer sync --once"
-    )]
-    Explorer(ExplorerCommand),
+  warren explorer sync --once
+
+Without a command it is `explorer serve`. It needs no token, and a data directory on which no
+daemon runs.")]
+    Explorer(ExplorerArgs),
     /// Measure the round trip to a node
     #[command(after_help = "Examples:
   warren ping atlas
@@ -485,7 +489,7 @@ impl Cli {
                 args.balance.fill(&mut layer);
                 args.fill(&mut layer);
             }
-            Command::Explorer(command) => command.fill(&mut layer),
+            Command::Explorer(args) => args.fill(&mut layer),
             Command::Token(TokenCommand::New(args)) => {
                 layer.dht_interval = args.dht_interval;
                 layer.otp_interval = args.otp_interval;

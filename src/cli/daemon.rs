@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
 use warren::api::shapes::RoleSpec;
 use warren::mesh::keys::NetworkKeys;
 use warren::mesh::token::{Token, TokenKind, TokenText};
@@ -20,9 +19,10 @@ use warren::node::{
 
 use super::TOKEN_FILE;
 use super::fail::Failure;
+use super::orphaned::Orphaned;
 use super::output::Output;
 use super::signals::Signals;
-use super::supervisor::Supervisor;
+use super::supervisor::{self, Supervisor};
 use super::token::{LOCALAI_NOTE, intervals};
 use crate::config::{Config, Layer};
 
@@ -70,7 +70,7 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     if node.token().kind() == TokenKind::LocalAi {
         tracing::warn!("{LOCALAI_NOTE}");
     }
-    supervisor.ready(&status);
+    supervisor.ready(supervisor::status_line(&status));
     stay(&node, signals, supervisor, plan.exit_with_stdin).await
 }
 
@@ -303,12 +303,12 @@ async fn stay(
 ) -> Result<u8, Failure> {
     let mut view = node.watch();
     let mut events = node.events();
-    let mut orphaned = exit_with_stdin.then(stdin_closed);
+    let mut orphaned = Orphaned::new(exit_with_stdin);
     let end = loop {
         tokio::select! {
             () = node.stopped() => break End::Stopped,
             _ = signals.next() => break End::Signal,
-            () = closed(orphaned.as_mut()) => break End::Orphaned,
+            () = orphaned.wait() => break End::Orphaned,
             changed = view.changed() => match changed {
                 Ok(()) => supervisor.status(&node.status()),
                 Err(_) => break End::Stopped,
@@ -342,24 +342,4 @@ async fn stay(
         tracing::warn!("the node did not end in time");
     }
     Ok(cut_short.exit_code())
-}
-
-/// Tells when standard input is at its end, from a thread of its own: a blocking read.
-fn stdin_closed() -> oneshot::Receiver<()> {
-    let (tell, told) = oneshot::channel();
-    std::thread::spawn(move || {
-        // An error is an end, too.
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        let _ = tell.send(());
-    });
-    told
-}
-
-async fn closed(orphaned: Option<&mut oneshot::Receiver<()>>) {
-    match orphaned {
-        Some(told) => {
-            let _ = told.await;
-        }
-        None => std::future::pending().await,
-    }
 }

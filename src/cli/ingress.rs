@@ -1,16 +1,16 @@
 //! `warren ingress NAME LISTEN`.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use warren::api::shapes::RoleSpec;
 use warren::mesh::name::Name;
-use warren::node::{FLOW_TIMEOUT_MS, Failover, IngressSpec, Mode, Protocol, Strategy, TlsSpec};
+use warren::node::{FLOW_TIMEOUT_MS, Failover, IngressSpec, Mode, Protocol, Strategy};
 
 use super::args::IngressArgs;
 use super::attach::{self, RoleCommand};
 use super::fail::Failure;
 use super::output::Output;
+use super::tls;
 use crate::config::{Config, FailoverArg, Layer, ModeArg, Span};
 
 /// Listens on this machine for a service of the network.
@@ -53,7 +53,7 @@ pub(crate) fn spec(
             ModeArg::Http => Mode::Http,
             ModeArg::Auto => Mode::Auto,
         },
-        tls: tls(set)?,
+        tls: tls::spec(set)?,
         flow_timeout_ms: set.flow_timeout.map(flow_timeout).transpose()?,
         ..IngressSpec::new(service, listen)
     })
@@ -63,20 +63,4 @@ fn flow_timeout(span: Span) -> Result<u64, Failure> {
     let ms = u64::try_from(span.0.as_millis()).ok();
     let ms = ms.filter(|ms| FLOW_TIMEOUT_MS.contains(ms));
     ms.ok_or_else(|| Failure::usage("flow-timeout is from 100ms to 24h"))
-}
-
-fn tls(set: &Layer) -> Result<Option<TlsSpec>, Failure> {
-    // A daemon that takes the role runs in another directory.
-    let absolute = |path: &Path| std::path::absolute(path).map_err(Failure::from);
-    match (&set.tls_cert, &set.tls_key) {
-        (Some(cert), Some(key)) => Ok(Some(TlsSpec::Files {
-            cert: absolute(cert)?,
-            key: absolute(key)?,
-        })),
-        (None, None) if set.tls_self_signed == Some(true) => Ok(Some(TlsSpec::SelfSigned)),
-        (None, None) => Ok(None),
-        _ => Err(Failure::usage(
-            "tls-cert and tls-key belong together: give both",
-        )),
-    }
 }

@@ -9,6 +9,7 @@ mod fail;
 mod files;
 mod iptable;
 mod logging;
+mod orphaned;
 mod output;
 mod progress;
 mod reach;
@@ -48,14 +49,13 @@ mod redraw;
 mod role;
 #[cfg(feature = "p2p")]
 mod services;
-#[cfg(feature = "p2p")]
 mod signals;
 #[cfg(feature = "p2p")]
 mod status;
 #[cfg(feature = "p2p")]
 mod stop;
-#[cfg(feature = "p2p")]
 mod supervisor;
+mod tls;
 #[cfg(feature = "p2p")]
 mod up;
 #[cfg(feature = "p2p")]
@@ -116,7 +116,7 @@ fn configure_and_run(cli: Cli) -> (bool, Result<u8, Failure>) {
             | Command::Expose(_)
             | Command::Ingress(_)
             | Command::Federated(_)
-    );
+    ) || matches!(&cli.command, Command::Explorer(args) if args.is_server());
     logging::open(
         &config,
         if becomes_daemon {
@@ -140,8 +140,8 @@ fn dispatch(cli: Cli, config: &Config, output: Output) -> Result<u8, Failure> {
             let run = Box::pin(iptable::run(command, config, output));
             runtime::on_runtime(run).map(|()| 0)
         }
-        Command::Explorer(command) => {
-            let run = Box::pin(explorer::run(command, config, output));
+        Command::Explorer(args) => {
+            let run = Box::pin(explorer::run(args, config, output));
             runtime::on_runtime(run)
         }
         #[cfg(feature = "p2p")]
@@ -158,7 +158,7 @@ fn without_mesh() -> Failure {
         "no_p2p",
         "this warren was built without the mesh (cargo feature `p2p`)",
     )
-    .hint("use a build with default features; token, iptable, explorer tokens, completions and help work in this one")
+    .hint("use a build with default features; token, iptable, explorer without sync, completions and help work in this one")
 }
 
 /// The environment as text. Values that are not text are passed over, unless the name is ours.

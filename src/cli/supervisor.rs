@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior, interval};
+#[cfg(feature = "p2p")]
 use warren::node::Status;
 
 /// The service manager that started this process, if any.
@@ -32,18 +33,23 @@ impl Supervisor {
     }
 
     /// Everything that was asked for is bound and watching.
-    pub(crate) fn ready(&mut self, status: &Status) {
+    pub(crate) fn ready(&mut self, line: String) {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
-        self.status(status);
+        self.say(line);
     }
 
-    /// Says how the node is, if that changed.
-    pub(crate) fn status(&mut self, status: &Status) {
-        let line = status_line(status);
+    /// Says how the process is, if that changed.
+    fn say(&mut self, line: String) {
         if line != self.said {
             let _ = sd_notify::notify(&[NotifyState::Status(&line)]);
             self.said = line;
         }
+    }
+
+    /// Says how the node is, if that changed.
+    #[cfg(feature = "p2p")]
+    pub(crate) fn status(&mut self, status: &Status) {
+        self.say(status_line(status));
         // Asked for through the admin socket, the end begins without this process being told.
         if status.state == "leaving" {
             self.stopping();
@@ -70,7 +76,8 @@ impl Supervisor {
     }
 }
 
-fn status_line(status: &Status) -> String {
+#[cfg(feature = "p2p")]
+pub(crate) fn status_line(status: &Status) -> String {
     let network = &status.network;
     let (online, known) = (status.nodes_online, status.nodes_known);
     let roles = status.roles.len();

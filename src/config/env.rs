@@ -358,6 +358,26 @@ mod tests {
     }
 
     #[test]
+    fn an_explorer_is_set_up_by_localais_names() {
+        let pairs = [
+            ("TOKEN", "t"),
+            ("ADDRESS", ":9"),
+            ("LOCALAI_CONNECTION_TIMEOUT", "1m30s"),
+            ("CONNECTION_ERROR_THRESHOLD", "5"),
+            ("LOCALAI_WITH_SYNC", "true"),
+            ("POOL_DATABASE", "explorer.json"),
+        ];
+        let explorer = env(EnvScope::Explorer, &pairs).localai;
+        assert_eq!(explorer.given().len(), 5, "{:?}", explorer.given());
+        assert_eq!(explorer.connection_timeout.unwrap().0.as_secs(), 90);
+        assert_eq!(explorer.connection_error_threshold, Some(5));
+        assert_eq!(
+            (explorer.with_sync, explorer.token.is_none()),
+            (Some(true), true)
+        );
+    }
+
+    #[test]
     fn libp2p_addresses_are_used_where_they_can_be_read() {
         let read = env(
             EnvScope::Prefixed,

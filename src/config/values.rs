@@ -474,6 +474,8 @@ mod tests {
         assert_eq!(ms("500ms"), Ok(500));
         assert_eq!(ms("30"), Ok(30_000));
         assert_eq!(ms("2m"), Ok(120_000));
+        assert_eq!(ms("1m30s500ms"), Ok(90_500));
+        assert!(ms("1m30").is_err() && ms("m").is_err() && ms("+5").is_err());
         assert!(ms("2 m").is_err() && ms("").is_err() && ms("99999999999999999h").is_err());
     }
 

@@ -6,6 +6,7 @@ mod json;
 pub mod localai;
 pub mod localai_p2p;
 pub mod multipart;
+pub mod network_add;
 pub mod p2prc_config;
 pub mod p2prc_http;
 pub mod timestamp;

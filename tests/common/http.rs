@@ -81,9 +81,20 @@ pub(crate) fn get_with(to: SocketAddr, path: &str, headers: &str) -> io::Result<
 
 /// `POST` of a body that is written while the answer is read.
 pub(crate) fn post(to: SocketAddr, path: &str, body: Vec<u8>) -> io::Result<Answer> {
+    post_with(to, path, "", body)
+}
+
+/// The same with more headers, each with its line end.
+pub(crate) fn post_with(
+    to: SocketAddr,
+    path: &str,
+    headers: &str,
+    body: Vec<u8>,
+) -> io::Result<Answer> {
     let mut stream = connect(to)?;
     let mut writer = stream.try_clone()?;
-    let head = head("POST", path, &format!("Content-Length: {}\r\n", body.len()));
+    let length = format!("{headers}Content-Length: {}\r\n", body.len());
+    let head = head("POST", path, &length);
     let writing = std::thread::spawn(move || {
         writer.write_all(head.as_bytes())?;
         writer.write_all(&body)

@@ -23,7 +23,7 @@ pub(crate) fn assert_valid(validator: &Validator, name: &str, value: &Value) {
 }
 
 /// The contract lets fields be added, but each must be in the schema by the time it is in the code.
-fn close(schema: &mut Value) {
+pub(crate) fn close(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
             object.values_mut().for_each(close);

@@ -6,12 +6,22 @@ use clap::{ArgGroup, Args, Subcommand};
 use warren::mesh::addr::HostPort;
 use warren::mesh::networks::{NetworkKey, Sort, State};
 
-use super::SyncArgs;
+use super::{ServeArgs, SyncArgs};
 use crate::config::{Bytes, Layer, SecretText};
 
-/// `explorer`.
+/// What can be done with an explorer.
 #[derive(Subcommand, Debug)]
 pub(crate) enum ExplorerCommand {
+    /// Serve the page and LocalAI's routes
+    #[command(after_help = "Examples:
+  warren explorer serve
+  warren explorer serve --address 127.0.0.1:8080 --with-sync
+  warren explorer serve --tls-cert cert.pem --tls-key key.pem --never-publish-tokens
+  curl -H 'Content-Type: application/json' http://localhost:8080/network/add \\
+      -d '{\"token\":\"warren1...\",\"name\":\"garage\",\"description\":\"three boxes\"}'
+
+Ctrl-C or SIGTERM lets running requests finish; the exit code is then 0.")]
+    Serve(ServeArgs),
     /// The networks that the explorer knows
     #[command(
         subcommand,
@@ -44,6 +54,7 @@ impl ExplorerCommand {
     /// Its flags as settings.
     pub(super) fn fill(&self, layer: &mut Layer) {
         match self {
+            Self::Serve(args) => args.fill(layer),
             Self::Tokens(TokensCommand::Add(args)) => args.limits.fill(layer),
             Self::Tokens(TokensCommand::Import(args)) => args.limits.fill(layer),
             Self::Tokens(_) => {}
@@ -157,7 +168,7 @@ pub(crate) struct AddNetworkArgs {
 }
 
 /// How many networks are kept.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct NetworkLimitArgs {
     /// Most networks; default 20000
     #[arg(long, value_name = "COUNT")]
@@ -170,8 +181,8 @@ pub(crate) struct NetworkLimitArgs {
 impl NetworkLimitArgs {
     /// These flags as settings.
     pub(super) fn fill(&self, layer: &mut Layer) {
-        layer.max_networks = self.max_networks;
-        layer.max_network_bytes = self.max_network_bytes;
+        layer.max_networks = self.max_networks.or(layer.max_networks);
+        layer.max_network_bytes = self.max_network_bytes.or(layer.max_network_bytes);
     }
 }
 

@@ -37,10 +37,9 @@ const POOL_PAUSE: Duration = Duration::from_secs(30);
 
 /// Runs `explorer sync`, and returns the exit code.
 pub(super) async fn run(args: &SyncArgs, config: &Config, output: Output) -> Result<u8, Failure> {
-    let settings = settings(config)?;
     match args.once {
-        true => once(settings, config, output).await,
-        false => forever(settings, config, output).await,
+        true => once(config, output).await,
+        false => forever(settings(config)?, config, output).await,
     }
 }
 
@@ -142,7 +141,9 @@ impl Syncing {
     }
 }
 
-async fn once(settings: Settings, config: &Config, output: Output) -> Result<u8, Failure> {
+/// Looks once at every network.
+pub(super) async fn once(config: &Config, output: Output) -> Result<u8, Failure> {
+    let settings = settings(config)?;
     let mut signals = Signals::new()?;
     let stop = CancellationToken::new();
     let passed = async {

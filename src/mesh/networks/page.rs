@@ -78,6 +78,8 @@ impl fmt::Display for Sort {
 pub struct Query {
     /// Also those that are not for the public list: without workers, or hidden.
     pub all: bool,
+    /// Only those that are not hidden, whatever else is wanted.
+    pub public: bool,
     /// Only with this text, in any case, in name, description, network id or fingerprint.
     pub text: Option<String>,
     /// Only in this state.
@@ -103,6 +105,7 @@ impl Query {
                 || row.key.to_string().contains(text)
         };
         (self.all || row.is_listed())
+            && !(self.public && row.state == State::Hidden)
             && self.state.is_none_or(|state| row.state == state)
             && self
                 .kind
