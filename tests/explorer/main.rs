@@ -11,6 +11,7 @@
     missing_docs
 )]
 
+mod browser;
 #[path = "../common/schema.rs"]
 mod closed;
 #[path = "../common/mod.rs"]
