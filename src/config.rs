@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 pub(crate) use layer::Layer;
 pub(crate) use values::{
     Bytes, Expose, FailoverArg, Http, Ingress, Listen, ListenFor, LogFilter, LogFormat, ModeArg,
-    Peer, PerSecond, ProxyArg, SecretText, Server, Span, Target,
+    Peer, PerSecond, ProxyArg, SecretText, Server, Span, SpanOrOff, Target,
 };
 
 /// How long running connections may take to end when the daemon stops.
@@ -56,6 +56,9 @@ pub(crate) enum ConfigError {
     /// A key without routes that ask for it: whoever sets one believes that something is guarded.
     #[error("--p2prc-http-key-file is given, but not --p2prc-http")]
     KeyAlone,
+    /// Machines go after passes that nobody asked for. Whoever sets this believes that they do.
+    #[error("--iptable-prune-after is given, but not --iptable-refresh")]
+    PruneAlone,
 }
 
 impl ConfigError {
@@ -73,6 +76,7 @@ impl ConfigError {
                 Some("it holds one line, the key; `openssl rand -hex 32` makes one")
             }
             Self::KeyAlone => Some("say with --p2prc-http where P2PRC's routes are answered"),
+            Self::PruneAlone => Some("say with --iptable-refresh how often machines are asked"),
             Self::Conflict { .. } => None,
         }
     }
@@ -191,6 +195,21 @@ impl Config {
         let text = read_secret(path).map_err(wrong)?;
         let key = text.parse().map(Some);
         key.map_err(|_| wrong("it is empty".to_owned()))
+    }
+
+    /// How often the IP table is probed without being asked, and after how long machines go.
+    ///
+    /// # Errors
+    /// Machines are to go, and nobody is to ask them.
+    pub(crate) fn iptable_refresh(
+        &self,
+    ) -> Result<Option<(Duration, Option<Duration>)>, ConfigError> {
+        let after = self.set.iptable_prune_after.and_then(|after| after.0);
+        match self.set.iptable_refresh.and_then(|every| every.0) {
+            Some(every) => Ok(Some((every, after))),
+            None if after.is_some() => Err(ConfigError::PruneAlone),
+            None => Ok(None),
+        }
     }
 
     /// Where everything is kept. Commands that keep nothing do without.

@@ -86,6 +86,7 @@ pub(crate) enum Command {
   warren up --token-file /etc/warren/token --listen :7717 --print-ready
   warren up --p2prc-http :8088               exchange tables with P2PRC nodes
   warren up --p2prc-http :8088 --frps /usr/bin/frps      be a relay for them
+  warren up --iptable-refresh 5m --iptable-prune-after 24h   keep the IP table fresh
 
 Ctrl-C or SIGTERM announces the departure and drains; the exit code is then 0.
 A second signal ends at once, with 130 or 143.")]

@@ -13,8 +13,8 @@ use warren::api::shapes::RoleSpec;
 use warren::mesh::keys::NetworkKeys;
 use warren::mesh::token::{Token, TokenKind, TokenText};
 use warren::node::{
-    ExposeSpec, IngressSpec, Node, NodeBuilder, NodeError, P2prcKey, Protocol, RoleInfo, RoleKind,
-    Status,
+    ExposeSpec, IngressSpec, Node, NodeBuilder, NodeError, P2prcKey, Protocol, RefreshPolicy,
+    RoleInfo, RoleKind, Status,
 };
 
 use super::TOKEN_FILE;
@@ -53,6 +53,7 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     let builder = builder(config, token)
         .p2prc_key(p2prc_key(config)?)
         .frps(config.set.frps.clone())
+        .ip_table_refresh(refresh(config)?)
         .data_dir(dir)
         .found(plan.found)
         .intervals(crypto, discovery);
@@ -91,6 +92,18 @@ fn p2prc_key(config: &Config) -> Result<Option<P2prcKey>, Failure> {
     let key = key.map_err(|error| NodeError::new("usage", error.to_string()));
     Ok(Some(key.map_err(|error| {
         error.with_hint("`openssl rand -hex 32` makes one")
+    })?))
+}
+
+/// How the IP table is kept fresh.
+fn refresh(config: &Config) -> Result<Option<RefreshPolicy>, Failure> {
+    let Some((every, prune_after)) = config.iptable_refresh()? else {
+        return Ok(None);
+    };
+    let policy = RefreshPolicy::new(every, prune_after);
+    let policy = policy.map_err(|error| NodeError::new("usage", error.to_string()));
+    Ok(Some(policy.map_err(|error| {
+        error.with_hint("`warren up --help` says how it is written; off switches it off")
     })?))
 }
 

@@ -7,7 +7,7 @@ use warren::mesh::name::Name;
 use super::ConfigError;
 use super::values::{
     Bytes, Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer,
-    PerSecond, ProxyArg, SecretText, Span, Target,
+    PerSecond, ProxyArg, SecretText, Span, SpanOrOff, Target,
 };
 
 /// One setting, read from the texts of a variable or a config key.
@@ -43,6 +43,7 @@ setting_from_str!(
     Name,
     Http,
     Span,
+    SpanOrOff,
     Listen,
     ModeArg,
     FailoverArg,
@@ -131,6 +132,10 @@ layer! {
     p2prc_http_key_file "p2prc-http-key-file": PathBuf,
     /// FRP's server, for P2PRC nodes that ask for one.
     frps "frps": PathBuf,
+    /// How often the IP table is probed without being asked.
+    iptable_refresh "iptable-refresh": SpanOrOff,
+    /// How long its machines are unreachable until they go.
+    iptable_prune_after "iptable-prune-after": SpanOrOff,
     /// Switches LAN discovery off.
     no_mdns "no-mdns": bool,
     /// Print the ready line on stdout, and nothing else.

@@ -267,6 +267,23 @@ impl FromStr for PerSecond {
     }
 }
 
+/// A duration, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpanOrOff(pub(crate) Option<Duration>);
+
+impl FromStr for SpanOrOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let span = text.parse::<Span>();
+        span.map(|span| Self(Some(span.0)))
+            .map_err(|why| format!("{why}, or off"))
+    }
+}
+
 /// A number of bytes: `500k`, `64M`, `1G`, in powers of 1,000; a bare number counts bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);

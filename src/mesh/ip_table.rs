@@ -16,6 +16,7 @@ use super::measure::{Measurement, Throughput};
 mod host;
 mod order;
 mod reached;
+mod refresh;
 mod scope;
 pub mod shared;
 mod table;
@@ -23,6 +24,7 @@ mod table;
 pub use host::{Host, HostError, Place, parse_port};
 pub use order::{Sort, SortError};
 pub use reached::Reached;
+pub use refresh::{MAX_EVERY, MAX_PRUNE_AFTER, MIN_EVERY, RefreshError, RefreshPolicy, Silences};
 pub use scope::Scope;
 pub use table::{
     Edits, MAX_POSTED, MAX_POSTED_BYTES, MAX_TOLD_ROWS, Merged, Posted, Probe, Recorded, Refused,

@@ -10,6 +10,7 @@ use crate::api::p2prc::Key;
 use crate::clock::Clock;
 use crate::mesh::addr::{HostPort, PeerAddr};
 use crate::mesh::brain::Timing;
+use crate::mesh::ip_table::RefreshPolicy;
 use crate::mesh::keys::Interval;
 use crate::mesh::name::Name;
 use crate::mesh::networks::Held;
@@ -47,6 +48,7 @@ pub struct NodeBuilder {
     pub(super) p2prc_http: Option<SocketAddr>,
     pub(super) p2prc_key: Option<Key>,
     pub(super) frps: Option<PathBuf>,
+    pub(super) ip_table_refresh: Option<RefreshPolicy>,
     pub(super) admin_socket: bool,
     pub(super) clock: Option<Clock>,
     pub(super) drain_timeout: Option<Duration>,
@@ -144,6 +146,13 @@ impl NodeBuilder {
     /// [`NodeBuilder::p2prc_http`]. Default: they get none.
     pub fn frps(mut self, program: Option<PathBuf>) -> Self {
         self.frps = program;
+        self
+    }
+
+    /// How the machines of the IP table are asked again without anybody who asks. Default: they
+    /// are not.
+    pub fn ip_table_refresh(mut self, policy: Option<RefreshPolicy>) -> Self {
+        self.ip_table_refresh = policy;
         self
     }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Node, NodeError};
+use super::{Node, NodeError, Phase};
 use crate::clock;
 use crate::mesh::entry::{Class, Entry};
 use crate::mesh::event::What;
 use crate::mesh::id::NodeId;
-use crate::mesh::ip_table::{Host, Place, Row, Source, shared};
+use crate::mesh::ip_table::{Host, Place, RefreshPolicy, Row, Source, shared};
 use crate::mesh::name::Bucket;
 
 /// How long changes are collected before they are looked at: an import or a node that comes back
@@ -74,6 +74,21 @@ impl Node {
                 tokio::time::sleep(rest).await;
                 changed.mark_unchanged();
                 events = events.resubscribe();
+            }
+        });
+    }
+
+    /// Probes the IP table by `policy` until the node begins to leave: whoever it has said goodbye
+    /// to does not answer it any more.
+    pub(super) fn refresh_ip_table(&self, policy: RefreshPolicy) {
+        let node = self.clone();
+        self.spawn(async move {
+            let mut phase = node.inner.phase.subscribe();
+            let table = node.ip_table();
+            let refresh = table.refresh(policy, &node.inner.clock, || node.mesh_side());
+            tokio::select! {
+                _ = phase.wait_for(|phase| *phase >= Phase::Leaving) => {}
+                never = refresh => never,
             }
         });
     }

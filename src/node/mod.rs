@@ -60,6 +60,7 @@ pub use crate::api::p2prc::{Key as P2prcKey, KeyError as P2prcKeyError};
 pub use crate::api::shapes::{
     Bench, BenchPhase, BenchProgress, NodeError, Problem, RoleInfo, RoleKind, Status, Usage,
 };
+pub use crate::mesh::ip_table::{RefreshError, RefreshPolicy};
 pub use crate::mesh::measure::Limits;
 pub use crate::service::spec::{
     ExposeSpec, FLOW_TIMEOUT_MS, Failover, IngressSpec, Mode, Protocol, ProxyProtocol, Strategy,

@@ -191,6 +191,7 @@ impl Start {
         let p2prc = p2prc.and_then(|door| door.listener.local_addr().ok());
         let roles = Roles::new(&kept_roles);
         let key = self.config.p2prc_key.clone();
+        let refresh = self.config.ip_table_refresh;
         let at = Bound {
             advertise,
             http,
@@ -205,6 +206,9 @@ impl Start {
         }
         node.watch_readiness();
         node.share_ip_table();
+        if let Some(policy) = refresh {
+            node.refresh_ip_table(policy);
+        }
         if let Some(door) = doors.p2prc {
             node.serve_guests(door, key).await;
         }

@@ -3,7 +3,9 @@
 //! it is read, stored and only then taken over, one change at a time.
 
 mod probe;
+mod refresh;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,6 +56,8 @@ struct Inner {
     /// Held from the decision about a change until it is taken over.
     turn: Arc<Turn<()>>,
     changed: watch::Sender<()>,
+    /// Probes that somebody waits for.
+    asked: watch::Sender<usize>,
 }
 
 /// Why the table was not changed.
@@ -172,6 +176,7 @@ impl IpTable {
             reached: Mutex::default(),
             turn: Arc::default(),
             changed: watch::Sender::new(()),
+            asked: watch::Sender::new(0),
         }))
     }
 
@@ -275,6 +280,17 @@ impl IpTable {
         if !dry_run {
             self.store(turn, edits).await?;
         }
+        Ok(gone)
+    }
+
+    /// As [`IpTable::prune`] without `all`, of the machines at `places` only.
+    ///
+    /// # Errors
+    /// [`TableError::Store`].
+    pub async fn prune_among(&self, places: &BTreeSet<Place>) -> Result<Vec<Arc<Row>>, TableError> {
+        let turn = self.turn().await;
+        let (edits, gone) = self.table().prune_among(places);
+        self.store(turn, edits).await?;
         Ok(gone)
     }
 

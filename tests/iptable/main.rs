@@ -19,6 +19,8 @@ mod documents;
 mod mesh;
 mod offline;
 mod probe;
+#[cfg(feature = "p2p")]
+mod refresh;
 mod schema;
 #[path = "../probe/server.rs"]
 mod server;

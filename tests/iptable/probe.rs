@@ -15,7 +15,7 @@ use crate::{Table, document, schema};
 
 /// What a server gives that goes on, until this program ends, in a thread of its own: the tests
 /// here wait for commands.
-fn serving<T: Send + 'static>(server: impl Future<Output = T> + Send + 'static) -> T {
+pub(crate) fn serving<T: Send + 'static>(server: impl Future<Output = T> + Send + 'static) -> T {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -76,12 +76,12 @@ impl Table<'_> {
         lines(rest).0
     }
 
-    fn add(&self, at: SocketAddr, name: &str) {
+    pub(crate) fn add(&self, at: SocketAddr, name: &str) {
         self.said(&["add", &at.to_string(), "--name", name]);
     }
 
     /// One field by name of the machine.
-    fn by_name(&self, field: &str) -> BTreeMap<String, Value> {
+    pub(crate) fn by_name(&self, field: &str) -> BTreeMap<String, Value> {
         let rows = self.rows().into_iter();
         rows.map(|row| (row["name"].as_str().unwrap().to_owned(), row[field].clone()))
             .collect()

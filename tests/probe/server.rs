@@ -41,6 +41,19 @@ pub(crate) enum Upload {
 
 /// Serves as P2PRC does. The file of `/50` has `bytes`.
 pub(crate) async fn p2prc(bytes: usize, upload: Upload) -> (SocketAddr, Arc<Asked>) {
+    p2prc_on(loopback().await, bytes, upload)
+}
+
+async fn loopback() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+/// The same on a listener that is there.
+pub(crate) fn p2prc_on(
+    listener: TcpListener,
+    bytes: usize,
+    upload: Upload,
+) -> (SocketAddr, Arc<Asked>) {
     let asked = Arc::<Asked>::default();
     let counted = Arc::clone(&asked);
     let take = async move |body: Body| {
@@ -81,11 +94,10 @@ pub(crate) async fn p2prc(bytes: usize, upload: Upload) -> (SocketAddr, Arc<Aske
         .route("/server_info", get(info))
         .route("/50", get(file))
         .route("/upload", upload);
-    (serve(router, Arc::clone(&asked)).await, asked)
+    (serve(listener, router, Arc::clone(&asked)), asked)
 }
 
-async fn serve(router: Router, asked: Arc<Asked>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+fn serve(listener: TcpListener, router: Router, asked: Arc<Asked>) -> SocketAddr {
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         use axum::serve::ListenerExt;
@@ -103,7 +115,7 @@ where
     H: Fn(TcpStream) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = loopback().await;
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
@@ -140,8 +152,7 @@ pub(crate) async fn says_and_closes(answer: String) -> SocketAddr {
 
 /// An address that refuses: its listener is gone.
 pub(crate) async fn refuses() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+    loopback().await.local_addr().unwrap()
 }
 
 /// Accepts and says nothing.

@@ -7,7 +7,7 @@ use warren::mesh::name::Name;
 
 use crate::config::{
     Expose, FailoverArg, Http, Ingress, Layer, Listen, ListenFor, ModeArg, Peer, ProxyArg,
-    SecretText, Server, Span, Target,
+    SecretText, Server, Span, SpanOrOff, Target,
 };
 
 /// Flags of `up`, shared by every command that may become the daemon.
@@ -56,6 +56,14 @@ pub(crate) struct NodeArgs {
     /// this machine for them; default none, they are told 501
     #[arg(long, value_name = "PATH")]
     frps: Option<PathBuf>,
+    /// Probe the machines of the IP table so often (1s to 168h), or off; default off, and they are
+    /// asked by `iptable probe` only
+    #[arg(long, value_name = "DURATION|off")]
+    iptable_refresh: Option<SpanOrOff>,
+    /// Remove machines that others told of when such probes missed them for so long (1s to 8760h),
+    /// or off; default off. What was added or imported stays
+    #[arg(long, value_name = "DURATION|off")]
+    iptable_prune_after: Option<SpanOrOff>,
     /// No discovery on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -184,6 +192,8 @@ impl NodeArgs {
             .p2prc_http_key_file
             .clone_from(&self.p2prc_http_key_file);
         layer.frps.clone_from(&self.frps);
+        layer.iptable_refresh = self.iptable_refresh;
+        layer.iptable_prune_after = self.iptable_prune_after;
         layer.no_mdns = said(self.no_mdns);
         layer.drain_timeout = self.drain_timeout;
         layer.print_ready = said(self.print_ready);

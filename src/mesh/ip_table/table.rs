@@ -12,7 +12,7 @@
 mod import;
 mod post;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{MAX_ROWS, Measured, Misses, Place, Row, Source, State};
@@ -215,11 +215,17 @@ impl Table {
     /// Removes machines that are unreachable: those others told of, and with `all` those of the
     /// user, too. Says which.
     pub fn prune(&self, all: bool) -> (Edits, Vec<Arc<Row>>) {
+        self.prune_where(|row| row.source.may_expire() || (all && row.source != Source::Own))
+    }
+
+    /// As [`Table::prune`] without `all`, of the machines at `places` only.
+    pub fn prune_among(&self, places: &BTreeSet<Place>) -> (Edits, Vec<Arc<Row>>) {
+        self.prune_where(|row| row.source.may_expire() && places.contains(&row.place))
+    }
+
+    fn prune_where(&self, may_go: impl Fn(&Row) -> bool) -> (Edits, Vec<Arc<Row>>) {
         let mut gone = self.list();
-        gone.retain(|row| {
-            let may_go = row.source.may_expire() || (all && row.source != Source::Own);
-            may_go && row.state() == State::Unreachable
-        });
+        gone.retain(|row| may_go(row) && row.state() == State::Unreachable);
         let mut edits = Edits::default();
         for row in &gone {
             self.remove_row(row, &mut edits);

@@ -88,9 +88,27 @@ pub struct Probed {
 /// A probe of machines that goes on. Dropping it ends it; what it has reported is on disk.
 pub struct TableProbe {
     table: IpTable,
+    /// While somebody waits for it.
+    _asked: Option<Asked>,
     servers: Probing<Target>,
     nodes: BoxStream<'static, (Arc<Row>, Verdict)>,
     count: usize,
+}
+
+/// Somebody waits for a probe of this table: no other one begins by itself.
+struct Asked(IpTable);
+
+impl Asked {
+    fn of(table: &IpTable) -> Self {
+        table.0.asked.send_modify(|asked| *asked += 1);
+        Self(table.clone())
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.0.asked.send_modify(|asked| *asked -= 1);
+    }
 }
 
 /// One address of a machine.
@@ -133,6 +151,21 @@ impl IpTable {
     /// [`TableError::NotFound`] for a place at which the table has no machine,
     /// [`TableError::OwnRow`] for this node's. Then nobody is asked.
     pub fn probe(&self, options: ProbeOptions, mesh: MeshSide) -> Result<TableProbe, TableError> {
+        // First of all: a refresh gives way before it could meet this probe.
+        let asked = Asked::of(self);
+        let probe = self.begin(options, mesh)?;
+        Ok(TableProbe {
+            _asked: Some(asked),
+            ..probe
+        })
+    }
+
+    /// Begins a probe for which nobody waits.
+    pub(super) fn begin(
+        &self,
+        options: ProbeOptions,
+        mesh: MeshSide,
+    ) -> Result<TableProbe, TableError> {
         let rows = self.wanted(&options.places)?;
         let count = rows.len();
         let mut settings = Settings {
@@ -166,6 +199,7 @@ impl IpTable {
         });
         Ok(TableProbe {
             table: self.clone(),
+            _asked: None,
             servers: probe(targets, settings),
             nodes,
             count,
