@@ -77,7 +77,8 @@ found out about any machine; one that does not answer is a result.")]
   warren iptable prune --all
 
 Machines are unreachable after three tries in a row that failed. This node's own row, and
-without --all what was added or imported, stays.")]
+without --all what was added or imported, stays. `warren up --iptable-refresh 5m
+--iptable-prune-after 24h` does it by itself.")]
     Prune {
         /// Also of those that were added or imported
         #[arg(long)]

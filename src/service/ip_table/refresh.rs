@@ -165,19 +165,22 @@ mod tests {
         let policy = RefreshPolicy::new(Duration::from_secs(1), None).unwrap();
         let clock = Clock::default();
         let mut silences = Silences::default();
-        let pass = |silences| table.pass(policy, &clock, MeshSide::default(), silences);
+        let mesh = MeshSide::default;
         let asks = async {
             let connection = silent.accept().await.unwrap();
             let probe = table.probe(ProbeOptions::default(), MeshSide::default());
             (connection, probe.unwrap())
         };
-        let (gave_way, (connection, probe)) = tokio::join!(pass(&mut silences), asks);
+        let (gave_way, (connection, probe)) =
+            tokio::join!(table.pass(policy, &clock, mesh(), &mut silences), asks);
         assert_eq!(gave_way, Ok(Pass::GaveWay));
         // And none begins while it goes on.
-        assert_eq!(pass(&mut silences).await, Ok(Pass::GaveWay));
+        let pass = table.pass(policy, &clock, mesh(), &mut silences);
+        assert_eq!(pass.await, Ok(Pass::GaveWay));
         assert_eq!(*table.0.asked.borrow(), 1);
         drop((probe, silent, connection));
-        assert_eq!(pass(&mut silences).await, Ok(Pass::Whole));
+        let pass = table.pass(policy, &clock, mesh(), &mut silences);
+        assert_eq!(pass.await, Ok(Pass::Whole));
         assert_eq!(*table.0.asked.borrow(), 0);
         assert_eq!(table.rows()[0].state(), State::Suspect, "once, not thrice");
         table.close().await.unwrap();

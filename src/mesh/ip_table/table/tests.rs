@@ -322,6 +322,35 @@ fn case_26_a_lost_probe_makes_suspect_several_unreachable_and_none_removes() {
 }
 
 #[test]
+fn case_45_of_the_machines_that_are_due_only_hearsay_that_is_unreachable_goes() {
+    let mut table = table(vec![row("192.0.2.1", "imported")]);
+    let configured = vec![row("192.0.2.2", "configured")];
+    import(&mut table, configured, Source::Configured, false);
+    let at = ["192.0.2.3", "192.0.2.4", "192.0.2.5"];
+    table.set_told(at.map(|at| told(2, at, "told", false)));
+    let dead = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    for _ in 0..3 {
+        let missed = dead.map(|at| (at, Probe::Missed));
+        probe(&mut table, true, &missed);
+    }
+    probe(&mut table, true, &[("192.0.2.5", Probe::Missed)]);
+    // The fourth is not due, the fifth is no more than suspect.
+    let due = [
+        "192.0.2.1",
+        "192.0.2.2",
+        "192.0.2.3",
+        "192.0.2.5",
+        "192.0.2.9",
+    ];
+    let (edits, gone) = table.prune_among(&due.map(place).into());
+    let gone: Vec<_> = gone.iter().map(|row| row.place.clone()).collect();
+    assert_eq!(gone, [place("192.0.2.3")]);
+    table.apply(edits);
+    assert_eq!(table.list().len(), 4);
+    assert_eq!(table.prune_among(&BTreeSet::new()).1, []);
+}
+
+#[test]
 fn case_26_an_outage_of_this_machine_itself_is_nobodys_miss() {
     let mut table = table(vec![row("192.0.2.1", "a"), row("192.0.2.2", "b")]);
     let all = [("192.0.2.1", Probe::Missed), ("192.0.2.2", Probe::Missed)];
