@@ -142,7 +142,7 @@ impl Changes {
 async fn when(asked: &mut watch::Receiver<usize>, so: impl Fn(usize) -> bool) {
     if asked.wait_for(|probes| so(*probes)).await.is_err() {
         // The table is gone, and this with it.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
