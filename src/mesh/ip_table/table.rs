@@ -11,11 +11,12 @@
 
 mod import;
 mod post;
+mod prune;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{MAX_ROWS, Measured, Misses, Place, Row, Source, State};
+use super::{MAX_ROWS, Measured, Misses, Place, Row, Source};
 use crate::mesh::id::NodeId;
 use import::Import;
 pub use post::{MAX_POSTED, MAX_POSTED_BYTES, MAX_TOLD_ROWS, Posted, Stranger};
@@ -208,33 +209,8 @@ impl Table {
     pub fn remove(&self, place: &Place) -> Option<Edits> {
         let row = self.get(place)?;
         let mut edits = Edits::default();
-        self.remove_row(&row, &mut edits);
+        self.remove_row(&row, Misses::default(), &mut edits);
         Some(edits)
-    }
-
-    /// Removes machines that are unreachable: those others told of, and with `all` those of the
-    /// user, too. Says which.
-    pub fn prune(&self, all: bool) -> (Edits, Vec<Arc<Row>>) {
-        self.prune_where(|row| row.source.may_expire() || (all && row.source != Source::Own))
-    }
-
-    /// As [`Table::prune`] without `all`, of the machines at `places` only.
-    pub fn prune_among(&self, places: &BTreeSet<Place>) -> (Edits, Vec<Arc<Row>>) {
-        self.prune_where(|row| row.source.may_expire() && places.contains(&row.place))
-    }
-
-    fn prune_where(&self, may_go: impl Fn(&Row) -> bool) -> (Edits, Vec<Arc<Row>>) {
-        let mut gone = self.list();
-        gone.retain(|row| may_go(row) && row.state() == State::Unreachable);
-        let mut edits = Edits::default();
-        for row in &gone {
-            self.remove_row(row, &mut edits);
-        }
-        // Notes about machines that nobody tells of any more are shown nowhere.
-        let notes = self.kept.values().filter(|row| is_note(row));
-        let stale = notes.filter(|row| self.told_of(row).is_none());
-        edits.remove.extend(stale.map(|row| row.place.clone()));
-        (edits, gone)
     }
 
     /// Says something of this node itself, for all to see. Its row moves to `at` if that is given;
@@ -292,6 +268,7 @@ impl Table {
                     recorded.answered += 1;
                     row.measured = Some(together(*new, row.measured));
                     row.misses = Misses::default();
+                    row.hidden = false;
                 }
                 Probe::Missed if counts => {
                     recorded.missed += 1;
@@ -411,20 +388,11 @@ impl Table {
             // Only what was measured of it is kept; it lasts as long as somebody tells of it.
             Source::Learnt(_) => {
                 let told = told?;
-                let hidden = row.hidden && says_same(row, &told.row);
-                (!hidden).then(|| with_notes(told, row))
+                match row.hidden {
+                    false => Some(with_notes(told, row)),
+                    true => (!says_same(row, &told.row)).then(|| Arc::clone(&told.row)),
+                }
             }
-        }
-    }
-
-    fn remove_row(&self, row: &Row, edits: &mut Edits) {
-        if let Some(kept) = self.kept_of(row) {
-            edits.remove.push(kept.place.clone());
-        }
-        if let Some(told) = self.told_of(row) {
-            let mut hidden = Row::clone(&told.row);
-            hidden.hidden = true;
-            edits.put.push(hidden.into());
         }
     }
 
@@ -433,7 +401,10 @@ impl Table {
         let kept = self.kept_at(place).filter(|row| !is_note(row));
         match kept {
             Some(row) => Some(Row::clone(row)),
-            None => self.get(place).map(|row| Row::clone(&row)),
+            None => match self.get(place) {
+                Some(row) => Some(Row::clone(&row)),
+                None => self.pruned_at(place),
+            },
         }
     }
 }

@@ -153,20 +153,20 @@ impl IpTable {
     pub fn probe(&self, options: ProbeOptions, mesh: MeshSide) -> Result<TableProbe, TableError> {
         // First of all: a refresh gives way before it could meet this probe.
         let asked = Asked::of(self);
-        let probe = self.begin(options, mesh)?;
+        let probe = self.begin(self.wanted(&options.places)?, &options, mesh);
         Ok(TableProbe {
             _asked: Some(asked),
             ..probe
         })
     }
 
-    /// Begins a probe for which nobody waits.
+    /// Begins a probe of `rows` for which nobody waits.
     pub(super) fn begin(
         &self,
-        options: ProbeOptions,
+        rows: Vec<Arc<Row>>,
+        options: &ProbeOptions,
         mesh: MeshSide,
-    ) -> Result<TableProbe, TableError> {
-        let rows = self.wanted(&options.places)?;
+    ) -> TableProbe {
         let count = rows.len();
         let mut settings = Settings {
             at_once: options.at_once,
@@ -197,17 +197,17 @@ impl IpTable {
             let target = HostPort::from(&row.place);
             (Target { row, first: None }, target)
         });
-        Ok(TableProbe {
+        TableProbe {
             table: self.clone(),
             _asked: None,
             servers: probe(targets, settings),
             nodes,
             count,
-        })
+        }
     }
 
     /// The rows at `places`, or all, with the longest unasked first.
-    fn wanted(&self, places: &[Place]) -> Result<Vec<Arc<Row>>, TableError> {
+    pub(super) fn wanted(&self, places: &[Place]) -> Result<Vec<Arc<Row>>, TableError> {
         if places.is_empty() {
             let mut rows = self.rows();
             rows.retain(|row| row.source != Source::Own);

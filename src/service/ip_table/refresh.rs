@@ -69,15 +69,17 @@ impl IpTable {
         mesh: MeshSide,
         silences: &mut Silences,
     ) -> Result<Pass, TableError> {
-        let rows = self.rows().into_iter();
-        let before: HashMap<Place, State> =
-            rows.map(|row| (row.place.clone(), row.state())).collect();
         let options = ProbeOptions {
             latency_only: true,
             ..ProbeOptions::default()
         };
+        let mut rows = self.wanted(&options.places)?;
+        // Only over their links, where they are cheap to ask: members that went and may be back.
+        rows.extend(self.table().pruned());
+        let states = rows.iter().map(|row| (row.place.clone(), row.state()));
+        let before: HashMap<Place, State> = states.collect();
         let mut asked = self.0.asked.subscribe();
-        let mut probe = self.begin(options, mesh)?;
+        let mut probe = self.begin(rows, &options, mesh);
         let mut changes = Changes::default();
         let pass = loop {
             let machines = tokio::select! {

@@ -1,12 +1,14 @@
 //! What becomes of rows, case by case of what P2PRC gets wrong (`reference/p2prc.md` §6), and as
 //! laws over random tables.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::formats::iptable::{Options, Profile, read, write};
 use crate::mesh::id::Identity;
-use crate::mesh::ip_table::{Carried, Latency, Method, Speed};
+use crate::mesh::ip_table::{Carried, Latency, Method, Speed, State};
 
 fn node(n: u8) -> NodeId {
     Identity::from_seed(&[n; 32]).id()
@@ -348,6 +350,42 @@ fn case_45_of_the_machines_that_are_due_only_hearsay_that_is_unreachable_goes() 
     table.apply(edits);
     assert_eq!(table.list().len(), 4);
     assert_eq!(table.prune_among(&BTreeSet::new()).1, []);
+}
+
+#[test]
+fn case_45_a_member_that_went_comes_back_when_it_answers_and_one_that_was_removed_does_not() {
+    let (away, removed, hearsay) = ("192.0.2.1", "192.0.2.2", "192.0.2.3");
+    let tell = |table: &mut Table| {
+        table.set_told([
+            told(2, away, "away", true),
+            told(3, removed, "removed", true),
+            told(3, hearsay, "hearsay", false),
+        ]);
+    };
+    let mut table = Table::default();
+    tell(&mut table);
+    for _ in 0..3 {
+        let missed = [away, removed, hearsay].map(|at| (at, Probe::Missed));
+        probe(&mut table, true, &missed);
+    }
+    table.apply(table.remove(&place(removed)).unwrap());
+    let due = [away, hearsay].map(place).into();
+    table.apply(table.prune_among(&due).0);
+    assert_eq!(names(&table), Vec::<String>::new());
+    tell(&mut table);
+    let pruned = |table: &Table| {
+        let rows = table.pruned();
+        rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(pruned(&table), ["away"], "others are not asked again");
+    probe(&mut table, true, &[(away, Probe::Missed)]);
+    assert_eq!(names(&table), Vec::<String>::new());
+    let answers = [away, removed].map(|at| (at, answer(5.0, 0.0)));
+    let recorded = probe(&mut table, true, &answers);
+    assert_eq!((recorded.answered, recorded.gone), (1, 1));
+    assert_eq!(names(&table), ["192.0.2.1:8088 away"]);
+    assert_eq!(table.list()[0].state(), State::Reachable);
+    assert_eq!(pruned(&table), Vec::<String>::new());
 }
 
 #[test]
