@@ -63,7 +63,8 @@ pub struct Row {
     pub measured: Option<Measured>,
     /// Tries that failed since it last answered.
     pub misses: Misses,
-    /// The user removed it; kept only so that what another node tells does not bring it back.
+    /// It was removed, by the user or, if it is unreachable, because nobody answered; kept only so
+    /// that what another node tells does not bring it back.
     pub hidden: bool,
     /// What the machine is.
     pub flags: Flags,
