@@ -1,10 +1,15 @@
-//! `cargo bench --bench explorer [-- --networks 1000 --dead 900] [--check] [--json]`
+//! `cargo bench --bench explorer [-- --networks 1000 --dead 900] [--http] [--check] [--json]`
 //!
 //! One pass of the explorer's crawler over many networks, most of which are dead: how long it
 //! takes, the peak of its resident set with the daemon's allocator, the most sockets it has open at
 //! once, and how many descriptors it has left over. The living networks are real nodes with a
 //! worker each, in a process of their own; the addresses of the dead ones are a socket that never
-//! answers. `--check` ends with 1 if a goal is missed or a state is wrong.
+//! answers. `--http` measures something else instead: how long clients wait for the lists of an
+//! explorer with 10,000 networks that is crawling. `--check` ends with 1 if a goal is missed or a
+//! state is wrong.
+
+#[path = "explorer/http.rs"]
+mod http;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
@@ -36,6 +41,7 @@ struct Options {
     dead: u32,
     check: bool,
     json: bool,
+    http: bool,
     /// Be the nodes of so many networks.
     serve: Option<u32>,
 }
@@ -47,6 +53,7 @@ fn main() -> Result<()> {
         .build()?;
     match options.serve {
         Some(count) => runtime.block_on(serve(count)),
+        None if options.http => runtime.block_on(lists(&options)),
         None => runtime.block_on(measure(&options)),
     }
 }
@@ -57,6 +64,7 @@ fn options() -> Result<Options> {
         dead: 900,
         check: false,
         json: false,
+        http: false,
         serve: None,
     };
     let mut args = std::env::args().skip(1);
@@ -69,6 +77,7 @@ fn options() -> Result<Options> {
             "--serve" => options.serve = Some(number()?),
             "--check" => options.check = true,
             "--json" => options.json = true,
+            "--http" => options.http = true,
             "--bench" => {}
             other => return Err(format!("{other} is not known").into()),
         }
@@ -143,6 +152,26 @@ impl Drop for Living {
     }
 }
 
+async fn lists(options: &Options) -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let report = http::measure(home.path()).await?;
+    tell(options, &report)?;
+    let p99 = ["networks_p99_ms", "api_p99_ms"].map(|name| report[name].as_f64());
+    let reached = |p99: &Option<f64>| p99.is_some_and(|ms| ms <= http::P99_LIMIT_MS);
+    match options.check && !p99.iter().all(reached) {
+        true => Err(format!("more than {} ms", http::P99_LIMIT_MS).into()),
+        false => Ok(()),
+    }
+}
+
+fn tell(options: &Options, report: &serde_json::Value) -> Result<()> {
+    let text = match options.json {
+        true => report.to_string(),
+        false => format!("{report:#}"),
+    };
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
 async fn measure(options: &Options) -> Result<()> {
     let living = options.networks - options.dead;
     let nodes = Living::start(living)?;
@@ -182,11 +211,7 @@ async fn measure(options: &Options) -> Result<()> {
         "active": pass.active,
         "missed": pass.missed,
     });
-    let text = match options.json {
-        true => report.to_string(),
-        false => format!("{report:#}"),
-    };
-    writeln!(std::io::stdout(), "{text}")?;
+    tell(options, &report)?;
     let missed = missed_goals(options, &pass, &db, took, peak, left);
     db.close().await?;
     match options.check && !missed.is_empty() {
