@@ -13,13 +13,13 @@ use crate::server::{Upload, p2prc, p2prc_on};
 use crate::world::{Daemon, World, eventually, refusal};
 use crate::{Table, document};
 
-/// An address that the internet does not use (RFC 2544), and that counts as one of the internet.
-const FAR: &str = "198.18.0.1";
+/// An address that the internet has given up (RFC 7526), and that counts as one of the internet.
+const FAR: &str = "192.88.99.1";
 /// A network of its own in which that is this machine, then a program inside.
 const NETWORK: &str = r#"
 set -e
 ip link set lo up
-ip addr add 198.18.0.1/32 dev lo
+ip addr add 192.88.99.1/32 dev lo
 exec "$@"
 "#;
 
