@@ -34,7 +34,8 @@ mod row;
 mod write;
 
 pub use super::json::Position;
-pub use fault::{ExplorerError, Fault, MAX_REPORTED, Problem, Report};
+pub use super::report::MAX_REPORTED;
+pub use fault::{ExplorerError, Fault, Problem, Report};
 pub use write::write;
 
 /// Longest document that is read, in bytes.
@@ -99,11 +100,7 @@ pub fn read(document: &[u8], options: Options) -> Result<Document, ExplorerError
         let len = document.len();
         return Err(ExplorerError::TooLong { len });
     }
-    let text = std::str::from_utf8(document).map_err(|error| {
-        let (good, _) = document.split_at(error.valid_up_to());
-        let good = std::str::from_utf8(good).unwrap_or_default();
-        ExplorerError::Utf8(Locator::new(good).locate(good.len()))
-    })?;
+    let text = json::text_of(document).map_err(ExplorerError::Utf8)?;
     let mut reader = Reader {
         text,
         locator: Locator::new(text),

@@ -30,7 +30,8 @@ mod variant;
 mod write;
 
 pub use crate::formats::json::Position;
-pub use fault::{Fault, IpTableError, MAX_REPORTED, Problem, Report};
+pub use crate::formats::report::MAX_REPORTED;
+pub use fault::{Fault, IpTableError, Problem, Report};
 pub use variant::{Unit, Variant};
 pub use write::{Profile, ProfileError, write};
 
@@ -60,6 +61,8 @@ pub struct Options {
 pub struct Document {
     /// Its machines in the order of the document, each once.
     pub rows: Vec<Row>,
+    /// What it was taken for, which says what its figures mean; `None` without any row.
+    pub variant: Option<Variant>,
     /// How it was read.
     pub report: Report,
 }
@@ -73,11 +76,7 @@ pub fn read(document: &[u8], options: Options) -> Result<Document, IpTableError>
         let len = document.len();
         return Err(IpTableError::TooLong { len });
     }
-    let text = std::str::from_utf8(document).map_err(|error| {
-        let (good, _) = document.split_at(error.valid_up_to());
-        let good = std::str::from_utf8(good).unwrap_or_default();
-        IpTableError::Utf8(Locator::new(good).locate(good.len()))
-    })?;
+    let text = json::text_of(document).map_err(IpTableError::Utf8)?;
     let repaired = match options.lenient {
         true => text::repair(text),
         false => Repaired::none(text),
@@ -134,8 +133,8 @@ impl<'r> Reader<'r> {
     /// Reads one element of the table.
     fn element(&mut self, raw: &'r RawValue) -> Result<(), IpTableError> {
         let at = json::offset_in(self.text, raw.get());
-        self.report.elements += 1;
-        let row = self.report.elements;
+        self.report.rows += 1;
+        let row = self.report.rows;
         if row > MAX_ROWS {
             return Err(IpTableError::TooManyRows(self.locator.locate(at)));
         }
@@ -166,7 +165,6 @@ impl<'r> Reader<'r> {
     /// Decides what the figures mean, now that all rows are known, and merges duplicates.
     fn finish(mut self, options: Options, trailing_comma: bool) -> Result<Document, IpTableError> {
         let variant = self.shape.variant(trailing_comma);
-        self.report.variant = variant;
         if self.report.problem_count > 0 && !options.skip_bad {
             return Err(IpTableError::Rows(Box::new(self.report)));
         }
@@ -187,6 +185,7 @@ impl<'r> Reader<'r> {
         self.report.merged = machines.merged;
         Ok(Document {
             rows: machines.rows.into(),
+            variant,
             report: self.report,
         })
     }

@@ -63,6 +63,15 @@ impl<'t> Locator<'t> {
     }
 }
 
+/// A document as text, or where it stops being UTF-8.
+pub(super) fn text_of(document: &[u8]) -> Result<&str, Position> {
+    std::str::from_utf8(document).map_err(|error| {
+        let (good, _) = document.split_at(error.valid_up_to());
+        let good = std::str::from_utf8(good).unwrap_or_default();
+        Locator::new(good).locate(good.len())
+    })
+}
+
 /// The byte at a line and column as serde_json counts them: from 1, in bytes, and column 0 for
 /// the end of the line before.
 pub(super) fn offset_of(text: &str, line: usize, column: usize) -> usize {

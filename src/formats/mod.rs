@@ -9,4 +9,5 @@ pub mod multipart;
 pub mod network_add;
 pub mod p2prc_config;
 pub mod p2prc_http;
+pub mod report;
 pub mod timestamp;

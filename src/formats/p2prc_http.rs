@@ -304,7 +304,7 @@ impl TableForm {
     pub fn end(self) -> Result<Vec<Row>, BadRequest> {
         self.form.end()?;
         let read = iptable::read(&self.document, Options::default())?;
-        match read.report.elements {
+        match read.report.rows {
             ..=MAX_ROWS => Ok(read.rows),
             rows => Err(BadRequest::TooManyRows(rows)),
         }
@@ -491,6 +491,6 @@ mod tests {
         let answer = Answer::table(std::iter::repeat_n(row, 100));
         assert!(answer.body.len() <= MAX_ANSWER_BYTES);
         let read = iptable::read(&answer.body, Options::default());
-        assert!(read.is_err() || read.unwrap().report.elements < 100);
+        assert!(read.is_err() || read.unwrap().report.rows < 100);
     }
 }

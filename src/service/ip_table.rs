@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, watch};
 
-use crate::formats::iptable::{self, IpTableError, Options, Report};
+use crate::formats::iptable::{self, IpTableError, Options, Report, Variant};
 use crate::mesh::entry::Entry;
 use crate::mesh::id::NodeId;
 use crate::mesh::ip_table::{
@@ -140,6 +140,8 @@ pub struct ImportOptions {
 /// What an import did, or would do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
+    /// What it was taken for; `None` without any row.
+    pub variant: Option<Variant>,
     /// How the document was read.
     pub report: Report,
     /// What became of its rows.
@@ -219,18 +221,27 @@ impl IpTable {
         let table = self.clone();
         // Reading a large document takes a second, in which a daemon has others to serve.
         let decided = tokio::task::spawn_blocking(move || {
-            let iptable::Document { rows, report } = iptable::read(&document, options.read)?;
+            let iptable::Document {
+                rows,
+                variant,
+                report,
+            } = iptable::read(&document, options.read)?;
             drop(document);
             let import = table
                 .table()
                 .import(rows, Source::Imported, options.replace)?;
-            Ok::<_, TableError>((report, import))
+            Ok::<_, TableError>((variant, report, import))
         });
-        let (report, (edits, merged)) = decided.await.map_err(|_| TableError::Closed)??;
+        let (variant, report, (edits, merged)) =
+            decided.await.map_err(|_| TableError::Closed)??;
         if !options.dry_run {
             self.store(turn, edits).await?;
         }
-        Ok(Imported { report, merged })
+        Ok(Imported {
+            variant,
+            report,
+            merged,
+        })
     }
 
     /// Adds a machine by its address, as the user's word.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::{Formatter, Serializer};
 
 use super::NodeError;
-use crate::formats::iptable::Report;
+use crate::formats::iptable::Problem;
 use crate::formats::timestamp::Timestamp;
 use crate::mesh::ip_table::{Latency, Merged, Method, Row, Source, State};
 use crate::mesh::name::Name;
@@ -198,16 +198,17 @@ pub struct TableImported {
 impl TableImported {
     /// Of what an import did.
     pub fn of(imported: &Imported, dry_run: bool) -> Self {
-        let Imported { report, merged } = imported;
-        let Report { variant, .. } = report;
-        let texts = |all: &[crate::formats::iptable::Problem]| {
-            all.iter().map(ToString::to_string).collect()
-        };
+        let Imported {
+            variant,
+            report,
+            merged,
+        } = imported;
+        let texts = |all: &[Problem]| all.iter().map(ToString::to_string).collect();
         Self {
             dry_run,
             variant: variant.map(|variant| variant.to_string()),
             latency_unit: variant.map(|variant| variant.latency_unit().to_string()),
-            elements: report.elements,
+            elements: report.rows,
             merged: report.merged,
             added: merged.added,
             changed: merged.changed,

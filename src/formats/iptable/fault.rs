@@ -1,13 +1,9 @@
 //! What can be wrong with a table, where, and how it is said.
 
-use std::fmt;
-
-use super::{MAX_DOCUMENT_BYTES, MAX_ROW_JSON_BYTES, Variant};
-use crate::formats::json::{Locator, Position};
+use super::{MAX_DOCUMENT_BYTES, MAX_ROW_JSON_BYTES};
+use crate::formats::json::Position;
+use crate::formats::report;
 use crate::mesh::ip_table::{HostError, MAX_KEPT, MAX_KEY_BYTES, MAX_ROWS, MAX_TEXT_BYTES};
-
-/// Most problems and most notes that are kept of one document; all are counted.
-pub const MAX_REPORTED: usize = 100;
 
 /// Why a document was not read. Nothing of it was taken.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -55,86 +51,12 @@ impl IpTableError {
     }
 }
 
-/// How a document was read.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
-    /// What it was taken for, which says what its figures mean; `None` without any row.
-    pub variant: Option<Variant>,
-    /// Elements of its list.
-    pub elements: usize,
-    /// Rows that were another row's machine and went into that one.
-    pub merged: usize,
-    /// The first [`MAX_REPORTED`] problems, in order. Each is one row that was not taken.
-    pub problems: Vec<Problem>,
-    /// How many there are.
-    pub problem_count: usize,
-    /// The first [`MAX_REPORTED`] notes.
-    pub notes: Vec<Problem>,
-    /// How many there are.
-    pub note_count: usize,
-}
-
-impl Report {
-    pub(super) fn add_problem(&mut self, problem: Problem) {
-        self.problem_count += 1;
-        if self.problems.len() < MAX_REPORTED {
-            self.problems.push(problem);
-        }
-    }
-
-    /// Whether a place of a note is worth finding.
-    pub(super) fn wants_notes(&self) -> bool {
-        self.notes.len() < MAX_REPORTED
-    }
-
-    pub(super) fn add_note(&mut self, note: Problem) {
-        self.note_count += 1;
-        if self.wants_notes() {
-            self.notes.push(note);
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.problems.as_slice(), self.problem_count) {
-            ([only], 1) => only.fmt(f),
-            (problems, count) => {
-                write!(f, "{count} bad rows")?;
-                for problem in problems {
-                    write!(f, "\n{problem}")?;
-                }
-                match count - problems.len() {
-                    0 => Ok(()),
-                    more => write!(f, "\nand {more} more"),
-                }
-            }
-        }
-    }
-}
-
+/// How a table was read.
+pub type Report = report::Report<Fault>;
 /// One fault, with its place.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
-    /// Where in the document.
-    pub at: Position,
-    /// Which element of the list, from 1.
-    pub row: usize,
-    /// Which field, if one; escaped and cut to fit a line.
-    pub field: Option<String>,
-    /// What is wrong.
-    pub fault: Fault,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: row {}", self.at, self.row)?;
-        if let Some(field) = &self.field {
-            write!(f, ", {field}")?;
-        }
-        write!(f, ": {}", self.fault)
-    }
-}
+pub type Problem = report::Problem<Fault>;
+/// A fault within a row whose place is not known yet.
+pub(super) type Found = report::Found<Fault>;
 
 /// What is wrong with a row or a field. Texts of the document in it are escaped and short.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -209,31 +131,4 @@ pub enum Fault {
     /// A field that is there twice. The last one counts.
     #[error("it is there twice, the last one counts")]
     Duplicate,
-}
-
-/// A fault within a row whose place is not known yet.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// Bytes from the start of the row.
-    pub(super) offset: usize,
-    pub(super) field: Option<String>,
-    pub(super) fault: Fault,
-}
-
-impl Found {
-    /// Gives it its place: in row number `row`, which starts at byte `at` of `text`.
-    pub(super) fn at(
-        self,
-        row: usize,
-        at: usize,
-        text: &str,
-        locator: &mut Locator<'_>,
-    ) -> Problem {
-        Problem {
-            at: locator.locate((at + self.offset).min(text.len())),
-            row,
-            field: self.field,
-            fault: self.fault,
-        }
-    }
 }

@@ -49,7 +49,7 @@ fn shipped() -> Vec<(Variant, String)> {
 fn every_shipped_variant_loads_with_the_same_machine_and_latency() {
     for (variant, text) in shipped() {
         let document = strict(&text);
-        assert_eq!(document.report.variant, Some(variant), "{text}");
+        assert_eq!(document.variant, Some(variant), "{text}");
         assert_eq!(document.report.note_count, 0, "{:?}", document.report);
         assert_eq!(places(&document), ["203.0.113.7:8088"], "{variant}");
         let row = &document.rows[0];
@@ -78,7 +78,7 @@ fn files_that_were_shipped_load() {
         (first, Variant::V1, "23.23.232.2:8088", ""),
     ] {
         let document = strict(text);
-        assert_eq!(document.report.variant, Some(variant));
+        assert_eq!(document.variant, Some(variant));
         assert_eq!(places(&document), [place]);
         assert_eq!(document.rows[0].name, name);
         assert!(!document.rows[0].flags.nat);
@@ -86,7 +86,7 @@ fn files_that_were_shipped_load() {
     let documented = include_str!("../../../../fuzz/seeds/iptable_lenient/documented-sample");
     assert!(read(documented.as_bytes(), STRICT).is_err());
     let document = read(documented.as_bytes(), LENIENT).unwrap();
-    assert_eq!(document.report.variant, Some(Variant::D3));
+    assert_eq!(document.variant, Some(Variant::D3));
     assert_eq!(places(&document), ["198.51.100.7:8088"]);
 }
 
@@ -94,7 +94,7 @@ fn files_that_were_shipped_load() {
 fn the_first_variant_counts_in_milliseconds() {
     let text = r#"{"ip_address":[{"ipv4":"23.23.232.2","latency":3,"download":34,"upload":50}]}"#;
     let document = strict(text);
-    assert_eq!(document.report.variant, Some(Variant::V1));
+    assert_eq!(document.variant, Some(Variant::V1));
     assert_eq!(Variant::V1.latency_unit().to_string(), "milliseconds");
     assert_eq!(latency_ms(&document.rows[0]), Some(3.0));
     let fraction = r#"{"ipv4":"23.23.232.2","latency":3.5,"download":34,"upload":50}"#;
@@ -119,7 +119,7 @@ fn the_documented_sample_is_refused_with_its_place_or_read_leniently() {
     let refused = error(SAMPLE, STRICT);
     assert_eq!(refused.to_string(), "line 8, column 7: expected `,` or `}`");
     let document = read(SAMPLE.as_bytes(), LENIENT).unwrap();
-    assert_eq!(document.report.variant, Some(Variant::D3));
+    assert_eq!(document.variant, Some(Variant::D3));
     assert_eq!(places(&document), ["198.51.100.7:8099"]);
     let row = &document.rows[0];
     assert_eq!(latency_ms(row), Some(12.0));
@@ -137,7 +137,7 @@ fn the_documented_sample_has_two_faults() {
     );
     let none = one.replace("8099\",", "8099\"");
     let document = strict(&none);
-    assert_eq!(document.report.variant, Some(Variant::D2));
+    assert_eq!(document.variant, Some(Variant::D2));
     assert_eq!(latency_ms(&document.rows[0]), Some(12.0));
     assert_eq!(places(&document), ["198.51.100.7:8099"]);
 }
@@ -146,14 +146,14 @@ fn the_documented_sample_has_two_faults() {
 fn the_other_documented_forms_load() {
     let d1 = r#"{"ipv4":"192.0.2.1","latency":"2.5","download":"1","upload":"1"}"#;
     let document = strict(&table(&[d1]));
-    assert_eq!(document.report.variant, Some(Variant::D1));
+    assert_eq!(document.variant, Some(Variant::D1));
     assert_eq!(latency_ms(&document.rows[0]), Some(2.5));
     let d4 = r#"{"Name":"n","MachineUsername":"u","IPV4":"192.0.2.1","IPV6":"","Latency":"2.5",
         "Download":"","Upload":"","ServerPort":"1","BareMetalSSHPort":"","NAT":"True",
         "EscapeImplementation":"","ProxyServer":"False","UnSafeMode":"False","PublicKey":"",
         "CustomInformation":""}"#;
     let document = strict(&table(&[d4]));
-    assert_eq!(document.report.variant, Some(Variant::D4));
+    assert_eq!(document.variant, Some(Variant::D4));
     assert_eq!(latency_ms(&document.rows[0]), Some(2.5));
     assert!(document.rows[0].flags.nat);
 }

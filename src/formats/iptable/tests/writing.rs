@@ -81,7 +81,7 @@ fn the_legacy_profile_has_texts_where_booleans_came_later() {
         assert!(legacy.contains(line), "{line} is not in\n{legacy}");
     }
     assert!(!legacy.contains("UDPServerPort"));
-    assert_eq!(strict(&legacy).report.variant, Some(Variant::V12));
+    assert_eq!(strict(&legacy).variant, Some(Variant::V12));
 }
 
 #[test]
