@@ -2,7 +2,7 @@
 //! excerpt in an error is long or acts upon a terminal.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -114,6 +114,31 @@ pub(super) fn shown(text: &str) -> String {
         }
     }
     shown
+}
+
+/// A text as JSON. Quotes, backslashes and the usual white space are escaped as ever; every other
+/// character, control characters too, is left to `push`.
+pub(super) fn quoted(text: &str, push: impl Fn(&mut String, char)) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c => push(&mut quoted, c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A character of the first plane, by its number.
+pub(super) fn push_escape(out: &mut String, c: char) {
+    // Writing to a string does not fail.
+    let _ = write!(out, "\\u{:04x}", u32::from(c));
 }
 
 /// An object's members, each value with its text.

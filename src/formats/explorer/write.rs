@@ -1,12 +1,12 @@
 //! The document out: byte for byte what Go's `encoding/json` makes of the same rows.
 
 use std::borrow::Borrow;
-use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use zeroize::Zeroizing;
 
 use super::{Entry, Strange};
+use crate::formats::json;
 use crate::mesh::networks::{Cluster, Network};
 use crate::mesh::token::TokenText;
 
@@ -59,7 +59,7 @@ impl<N: Borrow<Network>> Row<'_, N> {
                     failures,
                     ..
                 } = network.borrow();
-                Zeroizing::new(json(name, description, clusters.as_deref(), *failures))
+                Zeroizing::new(row_json(name, description, clusters.as_deref(), *failures))
             }
             Self::Strange(strange) => strange.json.clone(),
         }
@@ -70,7 +70,7 @@ impl From<&Entry> for Strange {
     /// A network that is written as it was read.
     fn from(entry: &Entry) -> Self {
         let (name, description) = (&entry.name, &entry.description);
-        let row = json(name, description, entry.clusters.as_deref(), entry.failures);
+        let row = row_json(name, description, entry.clusters.as_deref(), entry.failures);
         Self {
             token: match &entry.token {
                 TokenText::Native(token) => token.to_text(),
@@ -81,7 +81,7 @@ impl From<&Entry> for Strange {
     }
 }
 
-fn json(name: &str, description: &str, clusters: Option<&[Cluster]>, failures: u32) -> String {
+fn row_json(name: &str, description: &str, clusters: Option<&[Cluster]>, failures: u32) -> String {
     let clusters = clusters.map(|clusters| list(clusters.iter().map(cluster)));
     format!(
         "{{\"name\":{},\"description\":{},\"Clusters\":{},\"Failures\":{failures}}}",
@@ -107,24 +107,10 @@ fn list(elements: impl Iterator<Item = String>) -> String {
 /// A text as Go writes it: what means something in HTML is escaped, and so are the ends of lines
 /// and paragraphs.
 fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            '\u{8}' => quoted.push_str("\\b"),
-            '\u{c}' => quoted.push_str("\\f"),
-            // Writing to a string does not fail.
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
+    json::quoted(text, |quoted, c| match c {
+        '\u{8}' => quoted.push_str("\\b"),
+        '\u{c}' => quoted.push_str("\\f"),
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => json::push_escape(quoted, c),
+        c => quoted.push(c),
+    })
 }

@@ -2,7 +2,8 @@
 //! kept as they are.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+
+use crate::formats::json;
 
 /// A text with the documented sample's faults repaired, as long as before.
 pub(super) struct Repaired<'t> {
@@ -139,20 +140,7 @@ pub(super) fn kept(json: &str) -> Option<String> {
 
 /// A text as JSON, with characters that a terminal acts upon escaped.
 pub(super) fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            c => push_escaped(&mut quoted, c),
-        }
-    }
-    quoted.push('"');
-    quoted
+    json::quoted(text, push_escaped)
 }
 
 /// Control characters of both ranges, line and paragraph ends, and what turns the direction of
@@ -161,8 +149,7 @@ fn push_escaped(out: &mut String, c: char) {
     let acts = c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     match acts {
-        // All of them are within the first plane; writing to a string does not fail.
-        true => drop(write!(out, "\\u{:04x}", u32::from(c))),
+        true => json::push_escape(out, c),
         false => out.push(c),
     }
 }
