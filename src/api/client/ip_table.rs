@@ -53,17 +53,12 @@ impl Client {
         document: impl Into<Bytes>,
         options: ImportOptions,
     ) -> Result<TableImported, ClientError> {
-        let mut request = Request::new(Method::POST, "/v1/iptable/import");
-        for (name, on) in [
+        let request = Request::new(Method::POST, "/v1/iptable/import").flags(&[
             ("lenient", options.read.lenient),
             ("skip_bad", options.read.skip_bad),
             ("replace", options.replace),
             ("dry_run", options.dry_run),
-        ] {
-            if on {
-                request = request.query(name, "true");
-            }
-        }
+        ]);
         let request = request.bytes(document.into());
         self.call(request.patience(Patience::Slow)).await
     }

@@ -58,16 +58,11 @@ impl Client {
         document: impl Into<Bytes>,
         options: ImportOptions,
     ) -> Result<NetworksImported, ClientError> {
-        let mut request = Request::new(Method::POST, "/v1/networks/import");
-        for (name, on) in [
+        let request = Request::new(Method::POST, "/v1/networks/import").flags(&[
             ("skip_bad", options.read.skip_bad),
             ("replace", options.replace),
             ("dry_run", options.dry_run),
-        ] {
-            if on {
-                request = request.query(name, "true");
-            }
-        }
+        ]);
         let request = request.bytes(document.into());
         self.call(request.patience(Patience::Long)).await
     }

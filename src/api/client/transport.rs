@@ -78,6 +78,12 @@ impl Request {
         self
     }
 
+    /// Asks for those of `flags` that are on.
+    pub(super) fn flags(self, flags: &[(&str, bool)]) -> Self {
+        let on = flags.iter().filter(|(_, on)| *on);
+        on.fold(self, |request, (name, _)| request.query(name, "true"))
+    }
+
     pub(super) fn json<T: Serialize>(mut self, body: &T) -> Result<Self, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| ClientError::Protocol {
             what: format!("the request cannot be written as JSON: {error}"),
