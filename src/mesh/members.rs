@@ -145,6 +145,8 @@ pub struct Member {
     pub fell_silent: bool,
     /// The sign of life against which this node spoke up: (boot, incarnation). It does so once.
     pub accused: Option<(u64, u32)>,
+    /// The one against which an accuser spoke that is ignored, so that it is shown later.
+    pub doubted: Option<(u64, u32)>,
     /// The boot in which a dial from here failed and was held against it.
     pub unreached: Option<u64>,
 }
@@ -168,6 +170,7 @@ impl Member {
             shown: false,
             fell_silent: false,
             accused: None,
+            doubted: None,
             unreached: None,
         }
     }

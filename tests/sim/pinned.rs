@@ -8,7 +8,7 @@ use crate::world::churn::Churn;
 fn no_departed_node_comes_back_by_hearsay() {
     for seed in [
         15, 16, 18, 21, 27, 80, 131, 182, 187, 214, 222, 322, 399, 967, 1_060, 1_902, 2_136, 2_278,
-        2_564,
+        2_564, 3_011,
     ] {
         let found = Churn::run(seed, None);
         assert!(found.faults > 0);

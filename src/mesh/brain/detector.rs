@@ -48,6 +48,9 @@ pub(super) const RETURN_PAUSE: Duration = Duration::from_secs(1);
 /// A start of which others tell is shown as online this long after the first word, or at once with
 /// a link.
 pub(super) const START_PAUSE: Duration = Duration::from_millis(500);
+/// ... and this long after an accuser that is ignored has spoken against it: a dial in vain takes
+/// three seconds.
+pub(super) const DOUBTED_PAUSE: Duration = Duration::from_secs(5);
 /// Accusers remembered.
 const MAX_ACCUSERS: usize = 1024;
 /// Failed dials held against members: at once, and per second in the long run. A node behind a

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::detector::{Ignored, RETURN_PAUSE, START_PAUSE};
+use super::detector::{DOUBTED_PAUSE, Ignored, RETURN_PAUSE, START_PAUSE};
 use super::{Brain, Effect, MAX_MEMBERS};
 use crate::mesh::alive::{Alive, LifeState};
 use crate::mesh::event::What;
@@ -107,6 +107,7 @@ impl Brain {
             return;
         }
         if let Some(ignored) = self.is_ignored_accuser(now, &suspicion) {
+            self.doubt_once(now, &suspicion);
             if self.detector.passes_on(now.mono, &suspicion) && suspicion.verify(self.network) {
                 self.news.suspicion(from, suspicion);
             }
@@ -117,6 +118,22 @@ impl Brain {
         }
         self.keep_suspicion(now, suspicion);
         self.news.suspicion(from, suspicion);
+    }
+
+    /// An accuser that is ignored may be the only one that saw a member go which is not shown yet:
+    /// it is shown later, so that this node finds out itself. Once for each sign of life, or the
+    /// accuser could keep a member away.
+    fn doubt_once(&mut self, now: Now, suspicion: &Suspicion) {
+        let rank = Some((suspicion.boot, suspicion.incarnation));
+        let waits = self.detector.waits_for(&suspicion.subject);
+        let Some(member) = self.members.get_mut(&suspicion.subject) else {
+            return;
+        };
+        if waits && member.doubted != rank && suspicion.verify(self.network) {
+            member.doubted = rank;
+            let until = now.mono + DOUBTED_PAUSE;
+            self.detector.wait_for(suspicion.subject, until);
+        }
     }
 
     fn is_ignored_accuser(&self, now: Now, suspicion: &Suspicion) -> Option<Ignored> {
