@@ -202,6 +202,7 @@ impl Turn {
             Effect::Send { link, frame } => self.net.send(link, &frame),
             Effect::Dial { dialled, targets } => self.net.dial(dialled, targets),
             Effect::Close { link, code } => self.net.close(link, code),
+            Effect::Lose { link } => self.net.lose(link),
             Effect::Finish { link } => self.net.finish(link),
             Effect::Retire { link } => self.net.retire(link),
             Effect::Trim { link } => self.net.trim(link),

@@ -261,21 +261,27 @@ impl Net {
         }
     }
 
-    /// Closes a link now; one of an older start of its node only after it was told why, and one
-    /// that is silent when its tunnels have no hope either.
+    /// Closes a link now; one of an older start of its node only after it was told why.
     pub fn close(&self, link: LinkId, code: CloseCode) {
         let Some(link) = self.link(link) else {
             return;
         };
-        match code {
+        if code == CloseCode::OldBoot {
             // QUIC drops what is queued when it closes, and the frame before this is the only
             // word the older process gets of its clone.
-            CloseCode::OldBoot => self.spawn(async move {
+            self.spawn(async move {
                 tokio::time::sleep(LAST_WORD).await;
                 link.close(code);
-            }),
-            CloseCode::Timeout => link.lose(),
-            code => link.close(code),
+            });
+        } else {
+            link.close(code);
+        }
+    }
+
+    /// Closes a link whose peer is silent, when its tunnels have no hope either.
+    pub fn lose(&self, link: LinkId) {
+        if let Some(link) = self.link(link) {
+            link.lose();
         }
     }
 

@@ -152,6 +152,7 @@ impl Pair {
                     match effect {
                         Effect::Send { frame, .. } => under_way.push_back((1 - from, frame)),
                         Effect::Close { code, .. } => return Err(format!("closed: {code:?}")),
+                        Effect::Lose { .. } => return Err("closed: silent".to_owned()),
                         Effect::Save(save) if from == 0 => self.kept.apply(&change(save)),
                         Effect::Cloned => return Err("it takes itself for a clone".to_owned()),
                         _ => {}

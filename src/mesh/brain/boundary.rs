@@ -151,6 +151,12 @@ pub enum Effect {
         /// Why.
         code: CloseCode,
     },
+    /// The peer is silent: close a link that carries no tunnel. One that does may be heard again,
+    /// and is then told of with [`LinkUp::again`](super::LinkUp).
+    Lose {
+        /// Which.
+        link: LinkId,
+    },
     /// End this side's control stream behind what was sent: the other side closes the link when
     /// it has read that far.
     Finish {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::links::Link;
 use super::{Brain, Effect, Timing};
 use crate::mesh::alive::LifeState;
-use crate::mesh::close::CloseCode;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
 use crate::mesh::rate::Rate;
@@ -328,10 +327,7 @@ impl Brain {
         }
         for link in dead {
             let reason = format!("nothing heard for {:?}", self.timing.silence_is_death);
-            self.effects.push_back(Effect::Close {
-                link,
-                code: CloseCode::Timeout,
-            });
+            self.effects.push_back(Effect::Lose { link });
             let peer = self.links.get(&link).map(|link| link.peer);
             self.link_down(now, link, &reason);
             if let Some(member) = peer.and_then(|peer| self.members.get_mut(&peer)) {

@@ -184,7 +184,8 @@ impl World {
                 }
             }
             Effect::Dial { dialled, targets } => self.dial(node, brain.alive(), dialled, targets),
-            Effect::Close { link, .. } => {
+            // No link of a machine has tunnels that would keep it.
+            Effect::Close { link, .. } | Effect::Lose { link } => {
                 if let Some(conn) = self.conn_of(node, link) {
                     self.close(conn, node);
                 }
