@@ -150,6 +150,7 @@ impl Shared {
         let Queue {
             items, later_bytes, ..
         } = &mut *queue;
+        let idle = items.is_empty();
         let last = items.back_mut().filter(|item| item.reply.is_none());
         let fits = *later_bytes + batch.bytes() <= MAX_LATER_BYTES;
         match last {
@@ -169,7 +170,11 @@ impl Shared {
                 queue.dropped += 1;
             }
         }
-        self.wake.notify_one();
+        // A thread that knows of work waits for company: waking it with each change would cost
+        // every connection two switches of the processor.
+        if idle {
+            self.wake.notify_one();
+        }
     }
 
     /// Asks the thread to write what waits and to end; the receiver hears when it has.
