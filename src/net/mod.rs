@@ -34,6 +34,7 @@ pub mod refused;
 pub mod socket;
 pub mod verify;
 
+mod batch;
 mod hub;
 mod runtime;
 mod sparing;
