@@ -12,10 +12,11 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
 use super::client::Client;
 use super::held::Held;
@@ -25,6 +26,9 @@ use crate::net::link::{Silence, ends_only_the_link};
 /// Bytes read from a socket at once. One buffer serves the whole thread: a buffer for each
 /// connection would cost more than the copying (zeroing and cold caches).
 pub const SCRATCH_BYTES: usize = 64 * 1024;
+/// Reads of at least this much are handed on in the buffer they were read into; of less, what is
+/// copied is less than the rest of the buffer that would be kept.
+const WORTH_GIVING: usize = SCRATCH_BYTES / 2;
 /// Chunks taken from a QUIC stream, and slices given to one vectored write, at once.
 pub const CHUNKS: usize = 64;
 /// A dead peer that sent no FIN is noticed by TCP keep-alive after this long without traffic.
@@ -34,8 +38,10 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const LINGER: Duration = Duration::from_secs(1);
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> =
-        RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+    static SCRATCH: RefCell<BytesMut> = RefCell::default();
+    /// Places for what a stream gives. They are empty between two reads.
+    static CHUNKS_READ: RefCell<[Bytes; CHUNKS]> =
+        const { RefCell::new([const { Bytes::new() }; CHUNKS]) };
 }
 
 /// Why no more bytes can be read.
@@ -103,6 +109,20 @@ pub trait End: Send + Unpin {
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8])
     -> Poll<Result<usize, WriteFault>>;
 
+    /// Writes some of `bytes` and takes it off their front.
+    ///
+    /// # Errors
+    /// As [`End::poll_write`].
+    fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<Result<usize, WriteFault>> {
+        let count = ready!(self.poll_write(cx, bytes))?;
+        bytes.advance(count.min(bytes.len()));
+        Poll::Ready(Ok(count))
+    }
+
     /// Writes some of `slices`.
     ///
     /// # Errors
@@ -152,20 +172,23 @@ pub fn prepare(tcp: &TcpStream) {
     }
 }
 
+/// Reads once, at most `max` bytes, and gives them to `take`.
 fn poll_scratch<R: AsyncRead + Unpin, T>(
     from: &mut R,
     cx: &mut Context<'_>,
     max: usize,
-    take: impl FnOnce(&mut Context<'_>, &[u8]) -> T,
+    take: impl FnOnce(&mut Context<'_>, &mut BytesMut) -> T,
 ) -> Poll<Result<(usize, T), ReadFault>> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let room = max.min(scratch.len());
-        let mut buf = ReadBuf::new(&mut scratch[..room]);
+        scratch.reserve(SCRATCH_BYTES);
+        let mut room = (&mut *scratch).limit(max.min(SCRATCH_BYTES));
         // Every error of a socket means that the connection is gone without a FIN. With TLS a
         // FIN without close_notify counts as one: it may be an attacker's truncation.
-        ready!(Pin::new(from).poll_read(cx, &mut buf)).map_err(|_| ReadFault::Reset)?;
-        let filled = buf.filled();
-        Poll::Ready(Ok((filled.len(), take(cx, filled))))
+        let read = ready!(poll_read_buf(Pin::new(from), cx, &mut room));
+        let count = read.map_err(|_| ReadFault::Reset)?;
+        let taken = take(cx, scratch);
+        scratch.clear();
+        Poll::Ready(Ok((count, taken)))
     })
 }
 
@@ -175,7 +198,7 @@ fn poll_hold_bytes<R: AsyncRead + Unpin>(
     held: &mut Held,
     max: usize,
 ) -> Poll<Result<usize, ReadFault>> {
-    let keep = |_: &mut Context<'_>, bytes: &[u8]| held.push(Bytes::copy_from_slice(bytes));
+    let keep = |_: &mut Context<'_>, bytes: &mut BytesMut| held.push(Bytes::copy_from_slice(bytes));
     let (count, ()) = ready!(poll_scratch(from, cx, max, keep))?;
     Poll::Ready(Ok(count))
 }
@@ -186,14 +209,19 @@ fn poll_move_bytes<R: AsyncRead + Unpin, E: End>(
     to: &mut E,
     held: &mut Held,
 ) -> Poll<Result<usize, MoveFault>> {
-    let write = |cx: &mut Context<'_>, mut bytes: &[u8]| {
+    let write = |cx: &mut Context<'_>, bytes: &mut BytesMut| {
+        let mut bytes = match bytes.len() {
+            // Given away, the buffer lives until the last byte of it was acknowledged.
+            WORTH_GIVING.. => bytes.split().freeze(),
+            _ => return write_copied(cx, to, bytes, held),
+        };
         while !bytes.is_empty() {
-            match to.poll_write(cx, bytes) {
+            match to.poll_write_chunk(cx, &mut bytes) {
                 Poll::Ready(Ok(0)) => return Err(WriteFault::Refused),
-                Poll::Ready(Ok(count)) => bytes = &bytes[count.min(bytes.len())..],
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(fault)) => return Err(fault),
                 Poll::Pending => {
-                    held.push(Bytes::copy_from_slice(bytes));
+                    held.push(bytes);
                     break;
                 }
             }
@@ -204,6 +232,26 @@ fn poll_move_bytes<R: AsyncRead + Unpin, E: End>(
     let (count, wrote) = moved.map_err(MoveFault::Read)?;
     wrote.map_err(MoveFault::Write)?;
     Poll::Ready(Ok(count))
+}
+
+fn write_copied<E: End>(
+    cx: &mut Context<'_>,
+    to: &mut E,
+    mut bytes: &[u8],
+    held: &mut Held,
+) -> Result<(), WriteFault> {
+    while !bytes.is_empty() {
+        match to.poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) => return Err(WriteFault::Refused),
+            Poll::Ready(Ok(count)) => bytes = &bytes[count.min(bytes.len())..],
+            Poll::Ready(Err(fault)) => return Err(fault),
+            Poll::Pending => {
+                held.push(Bytes::copy_from_slice(bytes));
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn socket_write_fault(error: &io::Error) -> WriteFault {
@@ -349,6 +397,14 @@ pub fn code(cut: Cut) -> VarInt {
     VarInt::from_u64(cut.code()).unwrap_or(VarInt::MAX)
 }
 
+fn quic_read_fault(error: &ReadError) -> ReadFault {
+    match error {
+        ReadError::Reset(_) => ReadFault::Reset,
+        ReadError::ConnectionLost(end) if ends_only_the_link(end) => ReadFault::LetGo,
+        _ => ReadFault::Lost,
+    }
+}
+
 fn quic_write_fault(error: &WriteError) -> WriteFault {
     match error {
         WriteError::Stopped(_) | WriteError::ClosedStream => WriteFault::Refused,
@@ -363,23 +419,17 @@ impl End for QuicEnd {
         held: &mut Held,
         _max: usize,
     ) -> Poll<Result<usize, ReadFault>> {
-        let mut chunks = [const { Bytes::new() }; CHUNKS];
-        // `read_chunks` keeps its place in the stream, not in the future: it may be made anew.
-        let read = ready!(pin!(self.recv.read_chunks(&mut chunks)).poll(cx));
-        let count = match read {
-            Ok(count) => count.unwrap_or(0),
-            Err(ReadError::Reset(_)) => return Poll::Ready(Err(ReadFault::Reset)),
-            Err(ReadError::ConnectionLost(end)) if ends_only_the_link(&end) => {
-                return Poll::Ready(Err(ReadFault::LetGo));
+        CHUNKS_READ.with_borrow_mut(|chunks| {
+            // `read_chunks` keeps its place in the stream, not in the future: it may be made anew.
+            let read = ready!(pin!(self.recv.read_chunks(chunks)).poll(cx));
+            let count = read.map_err(|error| quic_read_fault(&error))?.unwrap_or(0);
+            let mut bytes = 0;
+            for chunk in chunks.iter_mut().take(count) {
+                bytes += chunk.len();
+                held.push(std::mem::take(chunk));
             }
-            Err(_) => return Poll::Ready(Err(ReadFault::Lost)),
-        };
-        let mut bytes = 0;
-        for chunk in chunks.into_iter().take(count) {
-            bytes += chunk.len();
-            held.push(chunk);
-        }
-        Poll::Ready(Ok(bytes))
+            Poll::Ready(Ok(bytes))
+        })
     }
 
     fn poll_move<E: End>(
@@ -402,6 +452,17 @@ impl End for QuicEnd {
     ) -> Poll<Result<usize, WriteFault>> {
         let wrote = SendStream::poll_write(Pin::new(&mut self.send), cx, bytes);
         wrote.map_err(|error| quic_write_fault(&error))
+    }
+
+    fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<Result<usize, WriteFault>> {
+        // What is taken is taken at once: the future keeps nothing that dropping it would lose.
+        let written = ready!(pin!(self.send.write_chunks(std::slice::from_mut(bytes))).poll(cx));
+        let written = written.map_err(|error| quic_write_fault(&error))?;
+        Poll::Ready(Ok(written.bytes))
     }
 
     fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), WriteFault>> {

@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::end::{End, MoveFault, QuicEnd, ReadFault, WriteFault};
@@ -78,6 +79,14 @@ impl End for Far {
         bytes: &[u8],
     ) -> Poll<Result<usize, WriteFault>> {
         each!(self, end => End::poll_write(end, cx, bytes))
+    }
+
+    fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<Result<usize, WriteFault>> {
+        each!(self, end => end.poll_write_chunk(cx, bytes))
     }
 
     fn poll_write_vectored(
