@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use plan::{Plan, Size, Who};
-use talk::{Outcome, Saw, as_client, as_server};
+use talk::{Outcome, Saw, as_client, as_server, running};
 use warren::Node;
 use warren::mesh::token::Token;
 use warren::node::{ExposeSpec, Failover, IngressSpec, RoleKind};
@@ -227,31 +227,31 @@ async fn run(
 ) -> [u64; 3] {
     let begun = Instant::now();
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut running = JoinSet::new();
+    let mut streams = JoinSet::new();
     // More at once would be too many for the servers' backlogs, which is not what is tested.
     let beginning = Arc::new(Semaphore::new(200));
     let mut clients = HashMap::new();
     let mut count = 0;
     loop {
-        while running.len() < load.at_once && (count < load.streams || begun.elapsed() < load.lasts)
+        while streams.len() < load.at_once && (count < load.streams || begun.elapsed() < load.lasts)
         {
             let plan = Plan::new(&mut rng, count, load.size);
             let to = to[usize::from(count.is_multiple_of(2))];
             count += 1;
             let beginning = Arc::clone(&beginning);
-            running.spawn(async move {
+            streams.spawn(async move {
                 let permit = beginning.acquire_owned().await.unwrap();
                 let tcp = TcpStream::connect(to).await.unwrap();
                 (plan, as_client(tcp, plan, permit).await)
             });
         }
-        match timeout(DEADLINE * 5, running.join_next()).await {
+        match timeout(DEADLINE * 5, streams.join_next()).await {
             Ok(Some(done)) => {
                 let (plan, outcome) = done.unwrap();
                 clients.insert(plan.id, outcome);
             }
             Ok(None) => break,
-            Err(_) => panic!("{} streams hang", running.len()),
+            Err(_) => panic!("{} streams hang:\n{}", streams.len(), running()),
         }
     }
     let mut ends = [0; 3];
@@ -259,7 +259,10 @@ async fn run(
     while clients.values().any(|client| client.saw != Saw::Nobody) {
         let Ok(told) = timeout(DEADLINE, servers.recv()).await else {
             clients.retain(|_, client| client.saw != Saw::Nobody);
-            panic!("the servers' ends of these hang: {clients:?}");
+            panic!(
+                "the servers' ends of these hang: {clients:?}\n{}",
+                running()
+            );
         };
         let (plan, server) = told.unwrap();
         let client = clients.remove(&plan.id).expect("a stream came twice");
@@ -271,6 +274,7 @@ async fn run(
         ends[check(&plan, &client, &server)] += 1;
     }
     let refused = clients.len() as u64;
+    println!("{count} streams, {refused} refused, {:?}", begun.elapsed());
     assert!(
         refused * 20 <= count,
         "{refused} of {count} streams found no server"

@@ -1,7 +1,10 @@
 //! One end of a stream: says its part, checks what it hears, and knows how it ended.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -39,6 +42,30 @@ pub(crate) struct Outcome {
     pub(crate) saw: Saw,
     /// Whether one of them was not what the other end said.
     pub(crate) corrupt: bool,
+}
+
+/// Streams that both ends know of, by number and end.
+static RUNNING: Mutex<BTreeMap<(u64, Who), Arc<Progress>>> = Mutex::new(BTreeMap::new());
+
+/// How far an end has come.
+#[derive(Debug)]
+struct Progress {
+    plan: Plan,
+    socket: Option<(SocketAddr, SocketAddr)>,
+    said: AtomicU64,
+    heard: AtomicU64,
+    corrupt: AtomicBool,
+}
+
+/// Every end that is not through, for people.
+pub(crate) fn running() -> String {
+    let running = RUNNING.lock().unwrap();
+    let lines = running.iter().map(|((id, who), end)| {
+        let (said, heard) = (&end.said, &end.heard);
+        let (plan, socket) = (end.plan, end.socket);
+        format!("{id} {who:?}: said {said:?}, heard {heard:?}; {socket:?} {plan:?}\n")
+    });
+    lines.collect()
 }
 
 /// `beginning` is dropped when the other end is known to be there.
@@ -82,18 +109,25 @@ async fn talk(mut tcp: TcpStream, plan: Plan, me: Who) -> Outcome {
         Who::Server => (!plan.seed, plan.seed),
     };
     let (len, resets) = plan.part(me);
-    let heard = AtomicU64::new(0);
-    let corrupt = AtomicBool::new(false);
+    let progress = Arc::new(Progress {
+        plan,
+        socket: tcp.local_addr().ok().zip(tcp.peer_addr().ok()),
+        said: AtomicU64::new(0),
+        heard: AtomicU64::new(0),
+        corrupt: AtomicBool::new(false),
+    });
+    let key = (plan.id, me);
+    RUNNING.lock().unwrap().insert(key, progress.clone());
     let (mut read, mut write) = tcp.split();
     let saying = async {
-        let said = say(&mut write, mine, len, resets).await;
+        let said = say(&mut write, mine, len, resets, &progress).await;
         // Who resets does not go on listening.
         match (said, resets) {
             (Ok(()), true) => Err(()),
             (said, _) => Ok(said),
         }
     };
-    let hearing = async { Ok(hear(&mut read, theirs, &heard, &corrupt).await) };
+    let hearing = async { Ok(hear(&mut read, theirs, &progress).await) };
     let saw = match tokio::try_join!(saying, hearing) {
         // The system tells of a reset once, to whoever asks first; reading finds the end then.
         Ok((Err(error), Saw::End)) => reset(&error),
@@ -103,10 +137,11 @@ async fn talk(mut tcp: TcpStream, plan: Plan, me: Who) -> Outcome {
             Saw::Own
         }
     };
+    RUNNING.lock().unwrap().remove(&key);
     Outcome {
-        heard: heard.load(Ordering::Relaxed),
+        heard: progress.heard.load(Ordering::Relaxed),
         saw,
-        corrupt: corrupt.load(Ordering::Relaxed),
+        corrupt: progress.corrupt.load(Ordering::Relaxed),
     }
 }
 
@@ -116,6 +151,7 @@ async fn say(
     seed: u64,
     len: u64,
     resets: bool,
+    progress: &Progress,
 ) -> io::Result<()> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut piece = vec![0; PIECE];
@@ -126,6 +162,7 @@ async fn say(
         fill(seed, at, &mut piece[..some]);
         to.write_all(&piece[..some]).await?;
         at += some as u64;
+        progress.said.store(at, Ordering::Relaxed);
     }
     pause(&mut rng).await;
     if !resets {
@@ -135,12 +172,7 @@ async fn say(
     Ok(())
 }
 
-async fn hear(
-    from: &mut (impl AsyncRead + Unpin),
-    seed: u64,
-    heard: &AtomicU64,
-    corrupt: &AtomicBool,
-) -> Saw {
+async fn hear(from: &mut (impl AsyncRead + Unpin), seed: u64, progress: &Progress) -> Saw {
     let mut rng = SmallRng::seed_from_u64(!seed);
     let (mut piece, mut expected) = (vec![0; PIECE], vec![0; PIECE]);
     loop {
@@ -150,10 +182,10 @@ async fn hear(
             Ok(len) => len,
             Err(error) => return reset(&error),
         };
-        let at = heard.fetch_add(len as u64, Ordering::Relaxed);
+        let at = progress.heard.fetch_add(len as u64, Ordering::Relaxed);
         fill(seed, at, &mut expected[..len]);
         if piece[..len] != expected[..len] {
-            corrupt.store(true, Ordering::Relaxed);
+            progress.corrupt.store(true, Ordering::Relaxed);
         }
     }
 }
