@@ -31,6 +31,9 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 const WORTH_GIVING: usize = SCRATCH_BYTES / 2;
 /// Chunks taken from a QUIC stream, and slices given to one vectored write, at once.
 pub const CHUNKS: usize = 64;
+/// Writes to a QUIC stream up to this size are never put behind others: answers and requests, and
+/// the byte that says whether a server accepted.
+const SMALL: usize = 4 * 1024;
 /// A dead peer that sent no FIN is noticed by TCP keep-alive after this long without traffic.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How long a socket is read and discarded before it is closed hard, so that the kernel's RST
@@ -355,6 +358,8 @@ pub struct QuicEnd {
     pub recv: RecvStream,
     held: Option<Box<dyn Any + Send>>,
     silence: Option<Silence>,
+    /// How often writing lets others go first, before it tries again.
+    gives_way: u8,
 }
 
 impl QuicEnd {
@@ -365,6 +370,7 @@ impl QuicEnd {
             recv,
             held: None,
             silence: None,
+            gives_way: 0,
         }
     }
 
@@ -450,7 +456,19 @@ impl End for QuicEnd {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize, WriteFault>> {
+        if self.gives_way > 0 {
+            self.gives_way -= 1;
+            // Not before those that were woken with it.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let wrote = SendStream::poll_write(Pin::new(&mut self.send), cx, bytes);
+        if wrote.is_pending() && bytes.len() > SMALL {
+            // When the peer lets the connection send more, quinn wakes whom that held back as they
+            // lie on a stack, and the first takes all of it: some would never have their turn. So
+            // what is small goes first, and the rest in an order of chance.
+            self.gives_way = 1 + u8::from(rand::random::<bool>());
+        }
         wrote.map_err(|error| quic_write_fault(&error))
     }
 

@@ -282,12 +282,24 @@ pub(crate) async fn echo_at_end(greeting: &'static [u8]) -> SocketAddr {
 
 /// One QUIC link to a fake node.
 async fn link(id: NodeId, behaviour: Behaviour, told: mpsc::UnboundedSender<NodeId>) -> Connection {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let cert = made.cert.der().clone();
-    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let mut transport = TransportConfig::default();
     transport.stream_receive_window(STREAM_WINDOW.into());
     transport.send_window(u64::from(STREAM_WINDOW));
+    let (near, link) = joined(transport).await;
+    tokio::spawn(async move {
+        while let Ok((send, recv)) = link.accept_bi().await {
+            let _ = told.send(id);
+            tokio::spawn(behave(behaviour.clone(), link.clone(), send, recv));
+        }
+    });
+    near
+}
+
+/// Both ends of one QUIC connection; the first one has dialled.
+pub(crate) async fn joined(transport: TransportConfig) -> (Connection, Connection) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let cert = made.cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let transport = Arc::new(transport);
 
     let mut server = quinn::ServerConfig::with_single_cert(vec![cert.clone()], key).unwrap();
@@ -295,13 +307,7 @@ async fn link(id: NodeId, behaviour: Behaviour, told: mpsc::UnboundedSender<Node
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let server = Endpoint::server(server, here).unwrap();
     let addr = server.local_addr().unwrap();
-    tokio::spawn(async move {
-        let link = server.accept().await.unwrap().await.unwrap();
-        while let Ok((send, recv)) = link.accept_bi().await {
-            let _ = told.send(id);
-            tokio::spawn(behave(behaviour.clone(), link.clone(), send, recv));
-        }
-    });
+    let accepting = async { server.accept().await.unwrap().await.unwrap() };
 
     let mut roots = RootCertStore::empty();
     roots.add(cert).unwrap();
@@ -309,7 +315,8 @@ async fn link(id: NodeId, behaviour: Behaviour, told: mpsc::UnboundedSender<Node
     client.transport_config(transport);
     let endpoint = Endpoint::client(here).unwrap();
     let connecting = endpoint.connect_with(client, addr, "localhost").unwrap();
-    connecting.await.unwrap()
+    let (near, far) = tokio::join!(connecting, accepting);
+    (near.unwrap(), far)
 }
 
 async fn behave(
