@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use warren::api::shapes::RoleSpec;
@@ -43,6 +44,7 @@ pub(crate) struct Plan {
 pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u8, Failure> {
     let mut signals = Signals::new()?;
     let mut supervisor = Supervisor::new();
+    raise_descriptors();
     let token = token(config)?;
     let dir = config.data_dir()?;
     let is_new = token.is_none() && !dir.join(TOKEN_FILE).exists();
@@ -73,6 +75,19 @@ pub(crate) async fn run(config: &Config, plan: Plan, output: Output) -> Result<u
     }
     supervisor.ready(supervisor::status_line(&status));
     stay(&node, signals, supervisor, plan.exit_with_stdin).await
+}
+
+/// Lets the node have as many descriptors as the system allows. Each connection needs one, and
+/// most shells begin with 1,024 for the sake of programs that use select(2).
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::debug!(%error, "the number of open files stays limited");
+    }
 }
 
 /// The node derives a LocalAI token's secret, and keeps it: that is slow.

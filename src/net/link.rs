@@ -24,7 +24,9 @@ use super::hub::LinkEvent;
 use super::refused::Refused;
 
 /// Streams a peer may have open at once on one link.
-const MAX_STREAMS: u32 = 4_096;
+const MAX_STREAMS: u32 = 16_384;
+/// The same while few are open: QUIC keeps a place for each that may be.
+const FIRST_STREAMS: u32 = 1_024;
 /// What a peer may send ahead of our reading, over all streams of a link.
 const RECEIVE_WINDOW: u32 = 4 << 20;
 /// The same when the process's budget is used up.
@@ -82,6 +84,8 @@ pub struct Link {
 /// no tunnel is taken on a link that was found unused.
 struct Uses {
     tunnels: usize,
+    /// Streams the peer may have open now.
+    streams: u32,
     kept_until: Instant,
     ended: bool,
 }
@@ -164,7 +168,7 @@ impl Link {
         WINDOWS.fetch_add(u64::from(window), Ordering::AcqRel);
         if !observes {
             connection.set_receive_window(VarInt::from_u32(window));
-            connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
+            connection.set_max_concurrent_bi_streams(VarInt::from_u32(FIRST_STREAMS));
         }
         let (queue, waiting) = mpsc::unbounded_channel();
         let link = Self {
@@ -177,6 +181,7 @@ impl Link {
             queued: AtomicUsize::new(0),
             uses: Mutex::new(Uses {
                 tunnels: 0,
+                streams: FIRST_STREAMS,
                 kept_until: clock::deadline(KEPT_AFTER_UP),
                 ended: false,
             }),
@@ -258,6 +263,12 @@ impl Link {
             return None;
         }
         uses.tunnels += 1;
+        // Twice as many before the last one is taken, so that nobody waits for it.
+        if uses.tunnels > uses.streams as usize / 2 && uses.streams < MAX_STREAMS {
+            uses.streams *= 2;
+            let streams = VarInt::from_u32(uses.streams);
+            self.connection.set_max_concurrent_bi_streams(streams);
+        }
         Some(TunnelGuard {
             link: Arc::clone(self),
         })

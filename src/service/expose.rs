@@ -38,7 +38,7 @@ use crate::net::link::TunnelGuard;
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Connections to servers at once, over all services. Each costs a file descriptor and two
 /// windows of QUIC; beyond this, other nodes are a better choice than this one.
-pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;
+pub const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
 
 /// The services a node exposes. Clones share them.
 #[derive(Clone, Debug)]
