@@ -115,7 +115,9 @@ impl TunnelSink for Incoming {
         let exposes = self.exposes.clone();
         let measuring = self.measuring.clone();
         async move {
-            match read_opening(&mut recv).await {
+            // The tunnel itself carries nothing of what comes before it, or in its place.
+            let opening = Box::pin(read_opening(&mut recv)).await;
+            match opening {
                 // Why it was not served is logged there, and the peer was told.
                 Ok(Opening::Service(header)) => {
                     let _ = exposes
@@ -124,7 +126,7 @@ impl TunnelSink for Incoming {
                 }
                 Ok(Opening::Measure(request)) => {
                     let near = Guarded::new(QuicEnd::new(send, recv).holding(Some(guard)));
-                    measuring.serve(peer, request, near).await;
+                    Box::pin(measuring.serve(peer, request, near)).await;
                 }
                 Err(error) => {
                     tracing::debug!(peer = %peer.short(), %error, "not served");

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -16,7 +18,7 @@ use super::far::Far;
 use super::head::{MAX_HEAD_BYTES, looks_like_request};
 use super::ingress::OPEN_LIMIT;
 use super::page::{self, Page};
-use super::pipe::Pipe;
+use super::pipe::{Pipe, Start, Summary};
 use super::replay::{self, Attempt, Failure, Kept};
 use super::spec::{Failover, IngressSpec, Strategy};
 use super::tls::TlsSource;
@@ -45,6 +47,23 @@ pub(super) struct Shared {
 impl Shared {
     /// Serves one client to its end.
     pub(super) async fn serve(self: Arc<Self>, tcp: TcpStream, from: SocketAddr) {
+        // Each on the heap by itself: what it takes to find a node, up to 256 KiB and most of the
+        // state, is given back before bytes are copied.
+        let begun = Box::pin(self.begin_copying(tcp, from)).await;
+        let Some((copying, flight)) = begun else {
+            return;
+        };
+        let summary = copying.await;
+        let node = flight.node.short();
+        tracing::debug!(%from, bucket = %self.bucket, node, ?summary, "connection ended");
+    }
+
+    /// A connection that has its node, and what copies it; nothing if it is over already.
+    async fn begin_copying(
+        &self,
+        tcp: TcpStream,
+        from: SocketAddr,
+    ) -> Option<(BoxFuture<'static, Summary>, Flight<'_>)> {
         prepare(&tcp);
         // A socket without an address of its own is gone already.
         let to = tcp.local_addr().ok();
@@ -58,7 +77,7 @@ impl Shared {
                 Ok(tls) => Client::Tls(Box::new(tls)),
                 Err(error) => {
                     tracing::debug!(%from, %error, "no TLS handshake");
-                    return;
+                    return None;
                 }
             },
         };
@@ -67,16 +86,17 @@ impl Shared {
         match self.place(&mut near, &mut kept, &whom).await {
             Placed::At {
                 far,
-                attempt,
+                up,
+                down,
                 flight,
             } => {
-                // Up to 256 KiB that nobody needs for the rest of the connection.
-                drop(kept);
-                self.copy(near, far, attempt, flight, from).await;
+                let pipe = Pipe::new(near, far).up_from(up).down_from(down);
+                return Some((pipe.run().boxed(), flight));
             }
             Placed::Nowhere(page) => unavailable(near, kept.client().to_vec(), page).await,
             Placed::ClientGone => near.end.cut(Cut::TcpReset),
         }
+        None
     }
 
     /// Finds the node that the connection stays with.
@@ -90,11 +110,12 @@ impl Shared {
             let node = flight.node;
             tried.push(node);
             let failure = match self.attempt(node, near, kept, whom).await {
-                (Some(far), attempt @ Attempt::Committed { .. }) => {
+                (Some(far), Attempt::Committed { up, down }) => {
                     flight.serving.served();
                     return Placed::At {
                         far,
-                        attempt,
+                        up,
+                        down,
                         flight,
                     };
                 }
@@ -181,23 +202,6 @@ impl Shared {
         }
     }
 
-    async fn copy(
-        &self,
-        near: Guarded<Client>,
-        far: Guarded<Far>,
-        attempt: Attempt,
-        flight: Flight<'_>,
-        from: SocketAddr,
-    ) {
-        let Attempt::Committed { up, down } = attempt else {
-            return;
-        };
-        let pipe = Pipe::new(near, far).up_from(up).down_from(down);
-        let summary = pipe.run().await;
-        let node = flight.node.short();
-        tracing::debug!(%from, bucket = %self.bucket, node, ?summary, "connection ended");
-    }
-
     /// The node to try next, in flight from now on, or the page for when there is none.
     pub(super) fn choose(&self, tried: &[NodeId]) -> Result<Flight<'_>, Page> {
         let view = self.tunnels.view();
@@ -263,7 +267,8 @@ struct Whom {
 enum Placed<'a> {
     At {
         far: Guarded<Far>,
-        attempt: Attempt,
+        up: Start,
+        down: Start,
         flight: Flight<'a>,
     },
     Nowhere(Page),

@@ -203,8 +203,8 @@ impl Exposes {
             match (header.kind, link) {
                 (Kind::Flow, Some(link)) => {
                     let end = link.flow(&send);
-                    self.serve_flow(peer, Linked { send, recv, end }, bucket)
-                        .await?;
+                    // Large, and rarer than tunnels, which would all have room for it.
+                    Box::pin(self.serve_flow(peer, Linked { send, recv, end }, bucket)).await?;
                 }
                 (Kind::Flow, None) => {
                     QuicEnd::new(send, recv).cut(Cut::BadHeader);
@@ -312,7 +312,9 @@ impl Exposes {
         header: &Header,
     ) -> Result<Summary, ServeError> {
         let bucket = &header.bucket;
-        match self.connect_local(bucket, header.client.as_ref()).await {
+        // On the heap, for no longer than it takes.
+        let connecting = Box::pin(self.connect_local(bucket, header.client.as_ref())).await;
+        match connecting {
             Ok((tcp, _guard)) => {
                 let counted = self.inner.counted.get();
                 let mut serving = counted.map(|(me, counters)| counters.begin(bucket, *me));

@@ -108,30 +108,36 @@ impl<N: End, F: End> Pipe<N, F> {
     }
 
     /// Copies until both directions are over. Dropping the future resets both ends.
-    pub async fn run(mut self) -> Summary {
-        let ended = poll_fn(|cx| self.poll(cx)).await;
-        let summary = Summary {
-            bytes_up: self.up.moved,
-            bytes_down: self.down.moved,
-            ended,
-        };
-        match ended {
-            Ended::Closed => {}
-            Ended::HalfRefused => {
-                self.near.end.hang_up().await;
-                self.far.end.hang_up().await;
-            }
-            Ended::FarReset => {
-                if self.down.moved > 0 {
-                    tokio::time::sleep(RESET_GRACE).await;
+    // What is small is kept small: of ten thousand connections most are idle. An `async fn` has
+    // room for its arguments twice; how it ends is on the heap, where that takes a while.
+    pub fn run(self) -> impl Future<Output = Summary> + Send {
+        let mut pipe = self;
+        async move {
+            let ended = poll_fn(|cx| pipe.poll(cx)).await;
+            match ended {
+                Ended::Closed => {}
+                Ended::HalfRefused => Box::pin(pipe.hang_up()).await,
+                Ended::FarReset => {
+                    if pipe.down.moved > 0 {
+                        Box::pin(tokio::time::sleep(RESET_GRACE)).await;
+                    }
+                    pipe.cut();
                 }
-                self.cut();
+                Ended::NearReset | Ended::LinkLost => pipe.cut(),
             }
-            Ended::NearReset | Ended::LinkLost => self.cut(),
+            pipe.near.disarm();
+            pipe.far.disarm();
+            Summary {
+                bytes_up: pipe.up.moved,
+                bytes_down: pipe.down.moved,
+                ended,
+            }
         }
-        self.near.disarm();
-        self.far.disarm();
-        summary
+    }
+
+    async fn hang_up(&mut self) {
+        self.near.end.hang_up().await;
+        self.far.end.hang_up().await;
     }
 
     fn cut(&mut self) {
