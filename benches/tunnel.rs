@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `--rounds N` | how often each load runs over each tunnel; default 3 |
 //! | `--seconds N` | how long each takes; default 5 |
-//! | `--only LIST` | some of `bulk`, `requests` and the tunnels' names (`direct` and `warren` always run) |
+//! | `--only LIST` | some of `bulk`, `requests`, `fairness`, `idle` and the tunnels' names (`direct` and `warren` always run) |
 //! | `--calm` | repeat what others disturbed, up to five times, and count the calmest |
 //! | `--veth` | all again across two network namespaces and 1500-byte packets; as root, with `ip` |
 //!
@@ -21,6 +21,9 @@
 //! - For bulk and for requests a tunnel is started anew each round; all tunnels stand, idle, while
 //!   one is measured. Rounds are interleaved, and each starts with another tunnel, because the
 //!   speed of a shared machine changes within minutes.
+//! - Fairness and idle tunnels have a client and a server of their own (`own`): 500 requests a
+//!   second for 1 KiB on one connection, alone and beside a bulk stream at half the speed that it
+//!   had just before; and 10,000 connections over which one byte went there and back.
 //! - CPU time and memory are those of the tunnel's own processes, both ends together, without
 //!   client and server. Time of threads that ended during a load is missing.
 //! - While a load runs, the share of the machine that went to anybody else is measured, and said
@@ -33,6 +36,10 @@
 //!
 //! Children, namespaces and files are removed when it ends, also by Ctrl-C or SIGTERM.
 
+#[path = "tunnel/fair.rs"]
+mod fair;
+#[path = "tunnel/idle.rs"]
+mod idle;
 #[path = "tunnel/load.rs"]
 mod load;
 #[path = "tunnel/machine.rs"]
@@ -41,6 +48,8 @@ mod machine;
 mod namespace;
 #[path = "tunnel/options.rs"]
 mod options;
+#[path = "tunnel/own.rs"]
+mod own;
 #[path = "tunnel/peers.rs"]
 mod peers;
 #[path = "tunnel/place.rs"]
@@ -62,18 +71,39 @@ use options::Options;
 use peers::Lineup;
 use place::Place;
 use report::Report;
+use serde_json::Value;
 
 type Failure = Box<dyn std::error::Error>;
 type Result<T> = std::result::Result<T, Failure>;
 
+/// This program as a child of its own, if the arguments ask for one. They are processes because a
+/// thread cannot be moved into another namespace without privileges for all of them.
+fn role(args: &[String]) -> Option<Result<()>> {
+    let (name, rest) = args.split_first()?;
+    match name.as_str() {
+        load::FIRST_BYTE_ROLE => Some(load::first_byte_role(rest)),
+        fair::ROLE => Some(fair::role(rest)),
+        idle::ROLE => Some(idle::role(rest)),
+        own::ROLE => Some(own::role(rest)),
+        _ => None,
+    }
+}
+
+/// What a child tells its parent.
+fn print(answer: &Value) -> Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "{answer}")?;
+    Ok(out.flush()?)
+}
+
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(answer) = load::first_byte_role(&args)? {
-        writeln!(std::io::stdout(), "{answer}")?;
-        return Ok(());
+    if let Some(role) = role(&args) {
+        return role;
     }
     let options = Options::parse(args)?;
     process::watch_interrupts()?;
+    machine::raise_descriptors()?;
     let scratch = tempfile::tempdir()?;
     let lineup = Lineup::found(&options)?;
     let mut places = vec![Place::loopback()];

@@ -1,6 +1,5 @@
 //! Many nodes on this machine: how soon they know each other, and what they cost while idle.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -38,7 +37,7 @@ pub(crate) fn measure(scratch: &Path, count: usize, span: Duration) -> Result<Va
     let percent = (spent()? - before) / span.as_secs_f64() * 100.0;
     let mut pss = nodes
         .iter()
-        .map(|node| pss_mib(node.process.id()))
+        .map(|node| node.process.proportional_mib())
         .collect::<Result<Vec<_>>>()?;
     pss.sort_by(f64::total_cmp);
     let rss = nodes
@@ -80,12 +79,4 @@ pub(crate) fn settle(nodes: &[&Daemon]) -> Result<Duration> {
         Ok(Some(()))
     })?;
     Ok(start.elapsed())
-}
-
-/// Memory of a process, of what it shares its part only (proc_pid_smaps(5)).
-fn pss_mib(pid: u32) -> Result<f64> {
-    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = smaps.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    Ok(kib.ok_or("no Pss")?.parse::<f64>()? / 1024.0)
 }

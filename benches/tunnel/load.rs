@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::Result;
 use crate::place::Place;
-use crate::process::{on_path, output, until};
+use crate::process::{Process, on_path, output, until};
 use crate::servers::FILE;
+use crate::{fair, idle, print};
 
 /// As many as LocalAI's balancer was measured with.
 const CLIENTS: &str = "64";
@@ -23,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A try at a tunnel that is not up yet.
 const TRY: Duration = Duration::from_secs(3);
 /// With this argument the benchmark is the client that takes the time to the first byte.
-const FIRST_BYTE_ROLE: &str = "first-byte";
+pub(crate) const FIRST_BYTE_ROLE: &str = "first-byte";
 const GIGABYTE: f64 = 1e9;
 const REQUESTS: f64 = 1e4;
 /// Makes wrk print what `--latency` leaves out.
@@ -41,15 +42,19 @@ end
 pub(crate) enum Group {
     Bulk,
     Requests,
+    Fairness,
+    Idle,
 }
 
 impl Group {
-    pub(crate) const ALL: &[Self] = &[Self::Bulk, Self::Requests];
+    pub(crate) const ALL: &[Self] = &[Self::Bulk, Self::Requests, Self::Fairness, Self::Idle];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bulk => "bulk",
             Self::Requests => "requests",
+            Self::Fairness => "fairness",
+            Self::Idle => "idle",
         }
     }
 }
@@ -66,6 +71,8 @@ enum What {
     Transfer { streams: &'static str, down: bool },
     FirstByte,
     Requests { keep_alive: bool },
+    Fair,
+    Idle,
 }
 
 /// In the order in which they run.
@@ -81,6 +88,16 @@ pub(crate) const ALL: &[Load] = &[
     },
     requests("keep_alive", true),
     requests("close", false),
+    Load {
+        key: "fair",
+        group: Group::Fairness,
+        what: What::Fair,
+    },
+    Load {
+        key: "tunnels",
+        group: Group::Idle,
+        what: What::Idle,
+    },
 ];
 
 const fn transfer(key: &'static str, streams: &'static str, down: bool) -> Load {
@@ -105,6 +122,18 @@ pub(crate) struct Outcome {
     pub(crate) measures: Vec<(&'static str, f64)>,
     /// How many units of work were done, and the name of the CPU seconds that one costs.
     pub(crate) work: Option<(&'static str, f64)>,
+    /// Who keeps connections open that are to be seen in the tunnel's memory.
+    pub(crate) keeper: Option<Process>,
+}
+
+impl Outcome {
+    fn of(measures: Vec<(&'static str, f64)>) -> Self {
+        Self {
+            measures,
+            work: None,
+            keeper: None,
+        }
+    }
 }
 
 impl Load {
@@ -134,13 +163,10 @@ impl Load {
                     time + GRACE,
                 )?;
                 let answer: Value = serde_json::from_str(&answer)?;
-                Ok(Outcome {
-                    measures: vec![
-                        ("p50_ms", number(&answer["p50_ms"])?),
-                        ("p99_ms", number(&answer["p99_ms"])?),
-                    ],
-                    work: None,
-                })
+                Ok(Outcome::of(vec![
+                    ("p50_ms", number(&answer["p50_ms"])?),
+                    ("p99_ms", number(&answer["p99_ms"])?),
+                ]))
             }
             What::Requests { keep_alive } => Client::found()?.run(
                 place,
@@ -149,6 +175,24 @@ impl Load {
                 time,
                 dir,
             ),
+            What::Fair => {
+                let mut client = fair::client(place, entry, time, dir)?;
+                let answer = output(&mut client, time * fair::PARTS + GRACE)?;
+                let answer: Value = serde_json::from_str(&answer)?;
+                let measures = fair::MEASURES.iter();
+                let measures = measures.map(|name| Ok((*name, number(&answer[name])?)));
+                Ok(Outcome::of(measures.collect::<Result<_>>()?))
+            }
+            What::Idle => {
+                let client = idle::client(place, entry, idle::CONNECTIONS, dir)?;
+                let mut keeper = Process::start("idle-client", client, dir)?;
+                let answer: Value =
+                    keeper.line(idle::PATIENCE, |line| serde_json::from_str(line).ok())?;
+                Ok(Outcome {
+                    keeper: Some(keeper),
+                    ..Outcome::of(vec![("open", number(&answer["open"])?)])
+                })
+            }
         }
     }
 }
@@ -171,6 +215,7 @@ pub(crate) fn wait_for_answer(
                 command.args(["-n", "1K", "--connect-timeout", "1000"]);
                 command
             }
+            Group::Fairness | Group::Idle => idle::client(place, entry, 1, dir)?,
         };
         Ok(output(&mut command, TRY).ok().map(drop))
     })
@@ -195,8 +240,11 @@ fn transferred(text: &str) -> Result<Option<Outcome>> {
     let received = &report["end"]["sum_received"];
     let bytes = number(&received["bytes"]).map_err(|_| format!("iperf3 says: {error}"))?;
     Ok(Some(Outcome {
-        measures: vec![("gbit_s", number(&received["bits_per_second"])? / 1e9)],
         work: Some(("cpu_s_per_gb", bytes / GIGABYTE)),
+        ..Outcome::of(vec![(
+            "gbit_s",
+            number(&received["bits_per_second"])? / 1e9,
+        )])
     }))
 }
 
@@ -293,14 +341,14 @@ fn oha_outcome(text: &str) -> Result<Outcome> {
 
 fn answered(requests: f64, seconds: f64, [p50, p99, p999]: [f64; 3], errors: f64) -> Outcome {
     Outcome {
-        measures: vec![
+        work: Some(("cpu_s_per_10k", requests / REQUESTS)),
+        ..Outcome::of(vec![
             ("kreq_s", requests / seconds / 1e3),
             ("p50_ms", p50),
             ("p99_ms", p99),
             ("p999_ms", p999),
             ("errors", errors),
-        ],
-        work: Some(("cpu_s_per_10k", requests / REQUESTS)),
+        ])
     }
 }
 
@@ -317,24 +365,20 @@ fn first_byte(place: &Place, entry: SocketAddr, count: usize, dir: &Path) -> Res
     Ok(command)
 }
 
-/// The client's half, if the arguments ask for it: one JSON object. It is a process of its own
-/// because a thread cannot be moved into another namespace without privileges for all of them.
-pub(crate) fn first_byte_role(args: &[String]) -> Result<Option<Value>> {
-    let [role, entry, count] = args else {
-        return Ok(None);
+/// The client's half: prints one JSON object.
+pub(crate) fn first_byte_role(args: &[String]) -> Result<()> {
+    let [entry, count] = args else {
+        return Err("an address and a count".into());
     };
-    if role != FIRST_BYTE_ROLE {
-        return Ok(None);
-    }
     let (entry, count) = (entry.parse()?, count.parse::<usize>()?.max(1));
     let mut took = (0..count)
         .map(|_| one_first_byte(entry))
         .collect::<Result<Vec<f64>>>()?;
     took.sort_by(f64::total_cmp);
-    Ok(Some(json!({
+    print(&json!({
         "p50_ms": took[took.len() / 2],
         "p99_ms": took[(took.len() - 1) * 99 / 100],
-    })))
+    }))
 }
 
 /// From `connect` to the first byte of the answer, in milliseconds.

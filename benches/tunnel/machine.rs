@@ -1,7 +1,9 @@
-//! Whether somebody else used the machine while a load ran.
+//! What the machine gives: descriptors, and its processors, unless somebody else used them.
 
 use std::fs;
 use std::time::Instant;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Result;
 use crate::process;
@@ -9,8 +11,26 @@ use crate::process;
 /// Above this share of the machine, in percent, a measurement is not to be trusted. What the
 /// kernel's own threads do for a load counts as others' and stays below it: 0 to 2 in a calm run.
 pub(crate) const DISTURBED: f64 = 5.0;
+/// Descriptors of one end: three for each of ten thousand connections, and some.
+const DESCRIPTORS: u64 = 32_768;
 /// `USER_HZ`, the unit of `/proc/stat` on every Linux this runs on.
 const TICKS: f64 = 100.0;
+
+/// Lets children have as many descriptors as ten thousand connections need. As root the limit is
+/// raised, otherwise as far as it goes.
+pub(crate) fn raise_descriptors() -> Result<()> {
+    let now = getrlimit(Resource::Nofile);
+    let all = now
+        .maximum
+        .map_or(DESCRIPTORS, |most| most.max(DESCRIPTORS));
+    let wish = |most| Rlimit {
+        current: most,
+        maximum: most,
+    };
+    setrlimit(Resource::Nofile, wish(Some(all)))
+        .or_else(|_| setrlimit(Resource::Nofile, wish(now.maximum)))
+        .map_err(Into::into)
+}
 
 /// The processors' time since it was started.
 pub(crate) struct Meter {

@@ -57,12 +57,11 @@ impl Options {
             } else if peers::ALL.iter().any(|peer| peer.name == name) {
                 self.tunnels.push(name.to_owned());
             } else {
-                let names: Vec<&str> = peers::ALL.iter().map(|peer| peer.name).collect();
-                return Err(format!(
-                    "--only {name}: there are bulk, requests, {}",
-                    names.join(", ")
-                )
-                .into());
+                let groups = Group::ALL.iter().map(|group| group.name());
+                let names: Vec<&str> = groups
+                    .chain(peers::ALL.iter().map(|peer| peer.name))
+                    .collect();
+                return Err(format!("--only {name}: there are {}", names.join(", ")).into());
             }
         }
         Ok(())

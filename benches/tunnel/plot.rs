@@ -1,4 +1,4 @@
-//! The plot: for every rate a block of bars, one bar for each tunnel, one column for each place.
+//! The plot: blocks of bars, one bar for each tunnel, one column for each place.
 
 use std::fmt::Write;
 
@@ -15,15 +15,23 @@ const BAR: f64 = 18.0;
 const OURS: &str = "#c2410c";
 const THEIRS: &str = "#94a3b8";
 
-/// An SVG document of the rates; more is better in all of them.
+/// What less is better of.
+const COSTS: &[&str] = &["fair.up_ratio", "fair.down_ratio", "tunnels.rss_mib"];
+
+/// An SVG document of the rates, of which more is better, and of some costs.
 pub(crate) fn svg(report: &Report) -> String {
     let mut body = String::new();
     let mut height: f64 = 0.0;
     let mut left = 0.0;
     for (place, results) in &report.places {
         let mut y = MARGIN;
-        for row in ROWS.iter().filter(|row| is_rate(row.measure)) {
-            let title = format!("{} ({place})", row.label);
+        for row in ROWS.iter().filter(|row| is_plotted(row.measure)) {
+            let less = if COSTS.contains(&row.measure) {
+                "; less is better"
+            } else {
+                ""
+            };
+            let title = format!("{} ({place}{less})", row.label);
             y = block(&mut body, report, results, row.measure, &title, (left, y));
         }
         height = height.max(y);
@@ -36,8 +44,11 @@ pub(crate) fn svg(report: &Report) -> String {
     )
 }
 
-fn is_rate(measure: &str) -> bool {
-    measure.ends_with("gbit_s") || measure.ends_with("kreq_s")
+fn is_plotted(measure: &str) -> bool {
+    // What a stream is held to is no figure of its own.
+    let held = measure.starts_with("fair.");
+    let rate = measure.ends_with("gbit_s") || measure.ends_with("kreq_s");
+    rate && !held || COSTS.contains(&measure)
 }
 
 /// One block at `(left, y)`; returns where the next begins. Nothing if nobody was measured.

@@ -166,9 +166,20 @@ impl Process {
         self.status_mib("VmHWM:")
     }
 
+    /// Resident memory in MiB, now; of what it shares with others its part only
+    /// (proc_pid_smaps(5)).
+    pub(crate) fn proportional_mib(&self) -> Result<f64> {
+        self.mib("smaps_rollup", "Pss:")
+    }
+
     fn status_mib(&self, field: &str) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
-        let kib: f64 = status
+        self.mib("status", field)
+    }
+
+    /// A line of one of its files in `/proc`.
+    fn mib(&self, file: &str, field: &str) -> Result<f64> {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.id()))?;
+        let kib: f64 = text
             .lines()
             .find_map(|line| line.strip_prefix(field))
             .and_then(|rest| rest.split_whitespace().next())

@@ -15,6 +15,8 @@ use crate::run::{OTHERS, Results};
 
 /// Everything is compared with this tunnel.
 const OURS: &str = "warren";
+/// Measures that are not compared.
+const ALONE: &[&str] = &[".errors", ".open", "_ratio", OTHERS];
 
 /// A row of the table.
 pub(crate) struct Row {
@@ -67,6 +69,20 @@ pub(crate) const ROWS: &[Row] = &[
         3,
     ),
     row("close.errors", "connection per request, errors", 0),
+    row("fair.idle_p50_ms", "500 requests/s alone, p50 ms", 2),
+    row("fair.idle_p99_ms", "500 requests/s alone, p99 ms", 2),
+    row("fair.up_p50_ms", "beside half an upload, p50 ms", 2),
+    row("fair.up_p99_ms", "beside half an upload, p99 ms", 2),
+    row("fair.up_ratio", "beside half an upload, p99 ÷ alone", 1),
+    row("fair.up_gbit_s", "half an upload, Gbit/s", 2),
+    row("fair.down_p50_ms", "beside half a download, p50 ms", 2),
+    row("fair.down_p99_ms", "beside half a download, p99 ms", 2),
+    row("fair.down_ratio", "beside half a download, p99 ÷ alone", 1),
+    row("fair.down_gbit_s", "half a download, Gbit/s", 2),
+    row("tunnels.open", "idle tunnels open, of 10,000", 0),
+    row("tunnels.rss_mib", "RSS with these, both ends, MiB", 1),
+    row("tunnels.larger_mib", "RSS with these, larger end, MiB", 1),
+    row("tunnels.pss_mib", "PSS with these, both ends, MiB", 1),
     row("requests.idle_mib", "RSS idle, larger end, MiB", 1),
     row("bulk.peak_mib", "RSS peak in bulk, both ends, MiB", 1),
     row(
@@ -271,8 +287,8 @@ fn cell(results: &Results, tunnel: &'static str, row: &Row) -> String {
 fn ratio(results: &Results, tunnel: &'static str, measure: &str) -> Option<f64> {
     let ours = median(results.values(OURS, measure))?;
     let theirs = median(results.values(tunnel, measure))?;
-    (tunnel != OURS && theirs > 0.0 && !measure.ends_with(".errors") && !measure.ends_with(OTHERS))
-        .then_some(ours / theirs)
+    let compared = !ALONE.iter().any(|end| measure.ends_with(end));
+    (tunnel != OURS && theirs > 0.0 && compared).then_some(ours / theirs)
 }
 
 fn place_json(results: &Results) -> Value {

@@ -210,6 +210,13 @@ impl Stage<'_> {
         tunnel.check()?;
         let mut measures = outcome.measures;
         measures.push((OTHERS, meter.others_percent()?));
+        if outcome.keeper.is_some() && !tunnel.processes.is_empty() {
+            std::thread::sleep(SETTLE);
+            tunnel.check()?;
+            measures.push(("rss_mib", tunnel.over(Process::resident_mib, sum)?));
+            measures.push(("larger_mib", tunnel.over(Process::resident_mib, f64::max)?));
+            measures.push(("pss_mib", tunnel.over(Process::proportional_mib, sum)?));
+        }
         if let Some((name, work)) = outcome.work
             && !tunnel.processes.is_empty()
         {

@@ -1,4 +1,4 @@
-//! What the tunnels lead to: nginx with a file of 1 KiB, and iperf3.
+//! What the tunnels lead to: nginx with a file of 1 KiB, iperf3, and a server of our own.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::load::{self, Group};
+use crate::own;
 use crate::place::Place;
 use crate::process::{Process, free_port, required};
 
@@ -15,21 +16,30 @@ pub(crate) const FILE: &str = "/kib";
 const FILE_BYTES: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Both servers of a place, at its far end.
+/// The servers of a place, at its far end.
 pub(crate) struct Servers {
     web: SocketAddr,
     bulk: SocketAddr,
-    _processes: [Process; 2],
+    own: SocketAddr,
+    _processes: [Process; 3],
 }
 
 impl Servers {
     pub(crate) fn start(place: &Place, dir: &Path) -> Result<Self> {
         let web = SocketAddr::from((place.far.ip, free_port()?));
         let bulk = SocketAddr::from((place.far.ip, free_port()?));
-        let nginx = nginx(place, web, dir)?;
-        let iperf = iperf(place, bulk, dir)?;
-        let mut processes = [nginx, iperf];
-        for (group, target) in [(Group::Requests, web), (Group::Bulk, bulk)] {
+        let own = SocketAddr::from((place.far.ip, free_port()?));
+        let mut processes = [
+            nginx(place, web, dir)?,
+            iperf(place, bulk, dir)?,
+            own::start(place, own, dir)?,
+        ];
+        let ready = [
+            (Group::Requests, web),
+            (Group::Bulk, bulk),
+            (Group::Idle, own),
+        ];
+        for (group, target) in ready {
             load::wait_for_answer(group, place, target, dir, PATIENCE, || {
                 processes.iter_mut().try_for_each(Process::check)
             })?;
@@ -37,6 +47,7 @@ impl Servers {
         Ok(Self {
             web,
             bulk,
+            own,
             _processes: processes,
         })
     }
@@ -46,6 +57,7 @@ impl Servers {
         match group {
             Group::Bulk => self.bulk,
             Group::Requests => self.web,
+            Group::Fairness | Group::Idle => self.own,
         }
     }
 }
