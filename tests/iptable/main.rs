@@ -15,6 +15,8 @@
 mod closed;
 mod crash;
 mod documents;
+#[path = "../common/group.rs"]
+mod group;
 #[cfg(feature = "p2p")]
 mod mesh;
 mod offline;
@@ -27,54 +29,32 @@ mod server;
 #[path = "../ops/world.rs"]
 mod world;
 
-use std::process::Output;
+use std::ops::Deref;
 
 use serde_json::{Value, json};
 
+use group::Group;
 use world::World;
 
 /// One directory and the table in it.
-struct Table<'w> {
-    world: &'w World,
-    data: &'static str,
+struct Table<'w>(Group<'w>);
+
+impl<'w> Deref for Table<'w> {
+    type Target = Group<'w>;
+
+    fn deref(&self) -> &Group<'w> {
+        &self.0
+    }
 }
 
 impl<'w> Table<'w> {
     fn new(world: &'w World, data: &'static str) -> Self {
-        Self { world, data }
-    }
-
-    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
-        [&["iptable"], args, &["--data-dir", self.data]].concat()
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.world.run(&self.args(args))
-    }
-
-    fn said(&self, args: &[&str]) -> String {
-        self.world.said(&self.args(args))
-    }
-
-    /// The document of a command that must succeed, which keeps to the schema.
-    fn json(&self, args: &[&str]) -> Value {
-        let document = self.world.json(&self.args(&[args, &["--json"]].concat()));
-        schema::assert_iptable(&document);
-        document
-    }
-
-    /// What a command says that must end with `code`.
-    fn refused(&self, code: i32, args: &[&str]) -> String {
-        let output = self.run(args);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
-        assert!(text.contains("error: "), "{text}");
-        text
-    }
-
-    fn import(&self, document: &str, more: &[&str]) -> Value {
-        std::fs::write(self.world.path("given.json"), document).unwrap();
-        self.json(&[&["import", "given.json"], more].concat())
+        Self(Group {
+            world,
+            data,
+            words: &["iptable"],
+            check: schema::assert_iptable,
+        })
     }
 
     /// A table that must be refused, and what is said about it.

@@ -14,16 +14,20 @@
 mod closed;
 mod commands;
 mod crash;
+#[path = "../common/group.rs"]
+mod group;
 #[path = "../ops/world.rs"]
 mod world;
 
-use std::process::{Output, Stdio};
+use std::ops::Deref;
+use std::process::Stdio;
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use serde_json::Value;
 
 use closed::{assert_valid, validator};
+use group::Group;
 use world::World;
 
 static SCHEMA: LazyLock<Validator> = LazyLock::new(|| validator("networks"));
@@ -32,47 +36,24 @@ static SCHEMA: LazyLock<Validator> = LazyLock::new(|| validator("networks"));
 const EXPLORER: &str = include_str!("../fixtures/explorer.json");
 
 /// One directory and the networks in it.
-struct Tokens<'w> {
-    world: &'w World,
-    data: &'static str,
+struct Tokens<'w>(Group<'w>);
+
+impl<'w> Deref for Tokens<'w> {
+    type Target = Group<'w>;
+
+    fn deref(&self) -> &Group<'w> {
+        &self.0
+    }
 }
 
 impl<'w> Tokens<'w> {
     fn new(world: &'w World, data: &'static str) -> Self {
-        Self { world, data }
-    }
-
-    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
-        [&["explorer", "tokens"], args, &["--data-dir", self.data]].concat()
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.world.run(&self.args(args))
-    }
-
-    fn said(&self, args: &[&str]) -> String {
-        self.world.said(&self.args(args))
-    }
-
-    /// The document of a command that must succeed, which keeps to the schema.
-    fn json(&self, args: &[&str]) -> Value {
-        let document = self.world.json(&self.args(&[args, &["--json"]].concat()));
-        assert_valid(&SCHEMA, "networks", &document);
-        document
-    }
-
-    /// What a command says that must end with `code`.
-    fn refused(&self, code: i32, args: &[&str]) -> String {
-        let output = self.run(args);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
-        assert!(text.contains("error: "), "{text}");
-        text
-    }
-
-    fn import(&self, document: &str, more: &[&str]) -> Value {
-        std::fs::write(self.world.path("given.json"), document).unwrap();
-        self.json(&[&["import", "given.json"], more].concat())
+        Self(Group {
+            world,
+            data,
+            words: &["explorer", "tokens"],
+            check: |document| assert_valid(&SCHEMA, "networks", document),
+        })
     }
 
     /// Adds the network of a token that comes from standard input; its fingerprint.
