@@ -52,7 +52,9 @@ impl Load {
     fn asked_for() -> Self {
         let mut load = Self::usual();
         let bits = std::env::var("LOAD_BITS").ok();
-        load.size.bits = bits.map_or(load.size.bits, |bits| bits.parse().unwrap());
+        if let Some(bits) = bits {
+            load.size = Size::up_to(bits.parse().unwrap());
+        }
         load
     }
 
@@ -62,13 +64,13 @@ impl Load {
                 at_once: 2_000,
                 streams: 0,
                 lasts: Duration::from_secs(120),
-                size: Size { bits: 30, skew: 6 },
+                size: Size::up_to(30),
             },
             false => Self {
                 at_once: 150,
                 streams: 600,
                 lasts: Duration::ZERO,
-                size: Size { bits: 20, skew: 1 },
+                size: Size::up_to(20),
             },
         }
     }
@@ -174,7 +176,7 @@ fn every_byte_arrives_or_both_ends_see_the_same_end_and_nothing_is_left() {
         at_once: 1,
         streams: 3,
         lasts: Duration::ZERO,
-        size: Size { bits: 10, skew: 1 },
+        size: Size::up_to(10),
     };
     outside.block_on(run(listen, &calm, seed, &mut outcomes));
     let quiet = || ingress.in_flight() == 0 && egress.in_flight() == 0;
@@ -328,7 +330,7 @@ fn check(plan: &Plan, client: &Outcome, server: &Outcome) -> usize {
 #[test]
 fn a_lost_byte_or_a_polite_end_in_place_of_a_reset_is_noticed() {
     let mut rng = SmallRng::seed_from_u64(1);
-    let size = Size { bits: 10, skew: 1 };
+    let size = Size::up_to(10);
     let plan = Plan {
         resets: None,
         ..Plan::new(&mut rng, 0, size)

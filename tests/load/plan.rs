@@ -6,18 +6,30 @@ use rand::{Rng, RngExt};
 /// Bytes of an encoded plan.
 pub(crate) const PLAN_BYTES: usize = 41;
 
-/// Sizes from 0 to 2^`bits`, small ones as likely as large ones; the greater `skew`, the rarer
-/// are large ones.
+/// One in so many sizes may be up to the greatest; were they more, they would be all there is.
+const RARELY: u32 = 300;
+
+/// Sizes from 0 to 2^`usual`, and rarely to 2^`most`; small ones are as likely as large ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
-    pub(crate) bits: u8,
-    pub(crate) skew: u8,
+    pub(crate) usual: u8,
+    pub(crate) most: u8,
 }
 
 impl Size {
+    pub(crate) fn up_to(bits: u8) -> Self {
+        Self {
+            usual: bits.min(20),
+            most: bits,
+        }
+    }
+
     fn pick(self, rng: &mut impl Rng) -> u64 {
-        let part: f64 = rng.random();
-        let exponent = part.powi(i32::from(self.skew)) * f64::from(self.bits);
+        let bits = match rng.random_ratio(1, RARELY) {
+            true => self.most,
+            false => self.usual,
+        };
+        let exponent = rng.random_range(0.0..=f64::from(bits));
         // 2^0 - 1: nothing at all is a size as well.
         (exponent.exp2() as u64) - 1
     }
