@@ -1,4 +1,4 @@
-//! Datagrams that leave together. QUIC hands over ten at most, the system takes 64 KiB in one
+//! Datagrams that leave together. QUIC hands over a few at once, the system takes 64 KiB in one
 //! call (UDP GSO), and with packets of 1500 bytes the call costs more than what it carries.
 
 use std::net::{IpAddr, SocketAddr};
@@ -8,8 +8,9 @@ use quinn::udp::{EcnCodepoint, Transmit};
 /// Most bytes of one call: the length field of a UDP datagram has 16 bits (RFC 768), and what the
 /// system puts in front of the bytes counts.
 const MAX_BYTES: usize = 65_000;
-/// Datagrams that QUIC hands over at once while it has more. Fewer are the end of a burst.
-const WHOLE: usize = 10;
+/// Datagrams that QUIC is let hand over at once; fewer are the end of its burst. It does not look
+/// at their size, so this many of the largest must fit into one call.
+pub(super) const BURST: usize = 4;
 
 /// Datagrams of one size to one address that wait for more of the same.
 #[derive(Debug, Default)]
@@ -51,7 +52,7 @@ impl Batch {
             ecn: transmit.ecn,
             segment: transmit.segment_size.unwrap_or(size),
         };
-        let whole = size == to.segment * WHOLE;
+        let whole = size == to.segment * BURST;
         if let Some(waiting) = self.to.filter(|_| !self.is_empty()) {
             // The last of a call may be shorter than the others.
             if transmit.segment_size.is_none() && size < waiting.segment {

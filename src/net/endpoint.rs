@@ -31,11 +31,11 @@ use super::verify::{Accept, RawKeyVerifier, certified_key, provider};
 /// ALPN of the mesh.
 pub const ALPN: &[u8] = b"warren/1";
 
-/// Largest datagram tried by path MTU discovery: with 10 GSO segments it stays below the 64 KiB
-/// a UDP send may have, and jumbo LANs and loopback profit.
-const MTU_UPPER: u16 = 6_500;
+/// Largest datagram tried by path MTU discovery: a burst of these ([`BURST`](super::batch::BURST))
+/// stays below the 64 KiB a UDP send may have, and jumbo LANs and loopback profit.
+const MTU_UPPER: u16 = 16_250;
 /// Must be at least the MTU; receive buffers grow with it.
-pub(super) const MAX_UDP_PAYLOAD: u16 = 6_600;
+pub(super) const MAX_UDP_PAYLOAD: u16 = 16_400;
 /// Socket buffers asked for; the system's limit may be lower.
 const SOCKET_BUFFER: usize = 4 << 20;
 /// Window of one stream. Together with the send window it bounds what a slow reader holds.

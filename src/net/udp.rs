@@ -21,7 +21,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::batch::{Batch, Offer};
+use super::batch::{BURST, Batch, Offer};
 
 /// A UDP socket on tokio's poller, with the system's batching, GSO and GRO.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl AsyncUdpSocket for PolledSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.state.max_gso_segments().min(BURST)
     }
 
     fn max_receive_segments(&self) -> usize {

@@ -23,12 +23,15 @@ use super::held::Held;
 use crate::mesh::stream::Cut;
 use crate::net::link::{Silence, ends_only_the_link};
 
-/// Bytes read from a socket at once. One buffer serves the whole thread: a buffer for each
-/// connection would cost more than the copying (zeroing and cold caches).
-pub const SCRATCH_BYTES: usize = 64 * 1024;
-/// Reads of at least this much are handed on in the buffer they were read into; of less, what is
-/// copied is less than the rest of the buffer that would be kept.
-const WORTH_GIVING: usize = SCRATCH_BYTES / 2;
+/// Most bytes read from a socket at once: each read of a fast sender wakes it up, so few are
+/// better than many. One buffer serves the whole thread: a buffer for each connection would cost
+/// more than the copying (zeroing and cold caches).
+const SCRATCH_BYTES: usize = 256 * 1024;
+/// With less room than this left, a new buffer is begun.
+const ENOUGH: usize = 64 * 1024;
+/// Reads of at least this much are handed on in the buffer they were read into. It lives as long
+/// as any part of it, so what waits to be acknowledged keeps at most four times as much.
+const WORTH_GIVING: usize = 64 * 1024;
 /// Chunks taken from a QUIC stream, and slices given to one vectored write, at once.
 pub const CHUNKS: usize = 64;
 /// Writes to a QUIC stream up to this size are never put behind others: answers and requests, and
@@ -183,8 +186,10 @@ fn poll_scratch<R: AsyncRead + Unpin, T>(
     take: impl FnOnce(&mut Context<'_>, &mut BytesMut) -> T,
 ) -> Poll<Result<(usize, T), ReadFault>> {
     SCRATCH.with_borrow_mut(|scratch| {
-        scratch.reserve(SCRATCH_BYTES);
-        let mut room = (&mut *scratch).limit(max.min(SCRATCH_BYTES));
+        if scratch.capacity() < ENOUGH {
+            scratch.reserve(SCRATCH_BYTES);
+        }
+        let mut room = (&mut *scratch).limit(max);
         // Every error of a socket means that the connection is gone without a FIN. With TLS a
         // FIN without close_notify counts as one: it may be an attacker's truncation.
         let read = ready!(poll_read_buf(Pin::new(from), cx, &mut room));
@@ -231,7 +236,7 @@ fn poll_move_bytes<R: AsyncRead + Unpin, E: End>(
         }
         Ok(())
     };
-    let moved = ready!(poll_scratch(from, cx, SCRATCH_BYTES, write));
+    let moved = ready!(poll_scratch(from, cx, usize::MAX, write));
     let (count, wrote) = moved.map_err(MoveFault::Read)?;
     wrote.map_err(MoveFault::Write)?;
     Poll::Ready(Ok(count))
