@@ -48,13 +48,16 @@ pub(super) const RETURN_PAUSE: Duration = Duration::from_secs(1);
 /// a link.
 pub(super) const START_PAUSE: Duration = Duration::from_millis(500);
 /// ... and this long after an accuser that is ignored has spoken against it: a dial in vain takes
-/// three seconds.
-pub(super) const DOUBTED_PAUSE: Duration = Duration::from_secs(5);
+/// three seconds, and may follow one that was under way when the word came and proves nothing.
+pub(super) const DOUBTED_PAUSE: Duration = Duration::from_secs(7);
 /// Accusers remembered.
 const MAX_ACCUSERS: usize = 1024;
-/// Failed dials held against members: at once, and per second in the long run. A node behind a
-/// firewall would else accuse everybody it cannot reach, and be ignored for it.
+/// Occasions on which failed dials are held against members: at once, and per second in the long
+/// run. A node behind a firewall would else accuse everybody it cannot reach, and be ignored for it.
 const ACCUSED_UNREACHED: (f64, f64) = (2.0, 1.0 / 60.0);
+/// How long such an occasion lasts: whoever died together is dialled in vain together, and what is
+/// refuted within an [`OCCASION`] counts once.
+const UNREACHED_TOGETHER: Duration = Duration::from_millis(2500);
 
 /// Why a suspicion does not count. It is counted by [`Ignored::word`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +92,8 @@ pub(super) struct Detector {
     accusers: BTreeMap<NodeId, Accuser>,
     passed_on: VecDeque<(NodeId, NodeId, u64, u32)>,
     unreached: Rate,
+    /// Until when more failed dials belong to the last occasion.
+    unreached_until: Duration,
     /// When this node refutes what it has not answered yet.
     refute_at: Option<Duration>,
     /// When it may refute next.
@@ -109,6 +114,7 @@ impl Default for Detector {
             accusers: BTreeMap::new(),
             passed_on: VecDeque::new(),
             unreached: Rate::new(per_second, at_once),
+            unreached_until: Duration::ZERO,
             refute_at: None,
             next_refutation: Duration::ZERO,
             control_at: Duration::ZERO,
@@ -159,6 +165,14 @@ impl Detector {
     pub(super) fn returned(&mut self, now: Duration) -> Vec<NodeId> {
         let over = self.returning.extract_if(.., |_, until| *until <= now);
         over.map(|(id, _)| id).collect()
+    }
+
+    /// Whether a failed dial may be held against a member that perhaps nobody else misses.
+    fn holds_against(&mut self, now: Duration) -> bool {
+        if now >= self.unreached_until && self.unreached.take(now, 1.0) {
+            self.unreached_until = now + UNREACHED_TOGETHER;
+        }
+        now < self.unreached_until
     }
 
     pub(super) fn is_to_refute(&self) -> bool {
@@ -396,7 +410,8 @@ impl Brain {
     }
 
     /// A dial of a neighbour failed in silence. If nobody else reaches it either, it is gone, and
-    /// perhaps nobody was left to see it go; if somebody does, it will refute this, once per boot.
+    /// perhaps nobody was left to see it go; if somebody does, it will refute this: once, until it
+    /// has had a link again.
     pub(super) fn hold_against(&mut self, now: Now, id: NodeId) {
         let heard_lately =
             |link: &Link| now.mono.saturating_sub(link.heard) < self.timing.suspect_after;
@@ -409,7 +424,7 @@ impl Brain {
         // Who had a link and fell silent on it, while this node could not tell whether it was cut
         // off itself, does not count: it is not a firewall that keeps it from answering now.
         let had_link = member.fell_silent;
-        if first && evidence && (had_link || self.detector.unreached.take(now.mono, 1.0)) {
+        if first && evidence && (had_link || self.detector.holds_against(now.mono)) {
             member.unreached = boot;
             self.accuse(now, id);
         }

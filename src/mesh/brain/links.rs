@@ -163,7 +163,7 @@ impl Brain {
             .entry(up.peer)
             .or_insert_with(|| Member::new(up.peer));
         member.links.push(up.link);
-        member.fell_silent = false;
+        (member.fell_silent, member.unreached) = (false, None);
         member.last_seen_ms = now.unix_ms;
         member.backoff.hope(now.mono);
         if let Some(Dialled::Host(at)) = &up.dialled
