@@ -16,4 +16,5 @@ mod membership;
 mod paths;
 mod pinned;
 mod soak;
+mod witnesses;
 mod world;

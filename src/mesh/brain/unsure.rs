@@ -1,5 +1,5 @@
 //! Members that this node knew before it was cut off, and of whom nobody has said since that they
-//! are still there.
+//! are still there; and, while nobody is fresh, those of whom it was told.
 //!
 //! They may have died while this node heard nobody: then those who saw it may not even know their
 //! last start, and would believe it for as long as it takes to dial them in vain. So this node
@@ -61,14 +61,20 @@ impl Brain {
     }
 
     /// What became of a member is known: it has a link, or is gone. What was not told before is told
-    /// now.
+    /// now, and with its sign of life what is said against it: whoever said that may be somebody
+    /// whose words this node passes on to nobody.
     pub(super) fn make_sure(&mut self, id: &NodeId) {
         if self.unsure.members.remove(id) != Some(true) {
             return;
         }
-        let alive = self.members.get(id).and_then(|m| m.alive.clone());
-        if let Some(alive) = alive {
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        if let Some(alive) = member.alive.clone() {
             self.news.alive(None, alive);
+            for doubt in &member.suspicions {
+                self.news.suspicion(None, *doubt);
+            }
             for entry in self.ledger.live_of(*id) {
                 self.news.entry(None, entry);
             }
@@ -101,17 +107,13 @@ impl Brain {
         self.dial_unsure(now);
     }
 
-    /// There is nobody who is fresh. Whoever has no link to its neighbours by now has to dial
-    /// them; the others are watched by theirs.
+    /// There is nobody who is fresh, and what they told this node is as old as what it knew. Whoever
+    /// has no link to its neighbours by now has to dial them; the others are watched by theirs.
     pub(super) fn believe_watched(&mut self, now: Now) {
-        let neighbours = &self.overlay;
-        self.unsure
-            .members
-            .retain(|id, _| neighbours.is_neighbour(id));
-        self.unsure
-            .members
-            .values_mut()
-            .for_each(|is_news| *is_news = true);
+        let neighbours = self.members.values().filter(|member| {
+            member.stands() && member.links.is_empty() && self.overlay.is_neighbour(&member.id)
+        });
+        self.unsure.members = neighbours.map(|member| (member.id, true)).collect();
         self.dial_unsure(now);
     }
 
