@@ -145,9 +145,9 @@ pub struct Member {
     pub fell_silent: bool,
     /// The sign of life against which this node spoke up: (boot, incarnation). It does so once.
     pub accused: Option<(u64, u32)>,
-    /// The one against which an accuser spoke that is ignored, so that it is shown later.
-    pub doubted: Option<(u64, u32)>,
-    /// The boot in which a dial from here failed and was held against it.
+    /// While it was not shown, an accuser that is ignored spoke against it: it is shown later.
+    pub doubted: bool,
+    /// The boot in which a dial from here failed and was held against it, and no link came since.
     pub unreached: Option<u64>,
 }
 
@@ -170,7 +170,7 @@ impl Member {
             shown: false,
             fell_silent: false,
             accused: None,
-            doubted: None,
+            doubted: false,
             unreached: None,
         }
     }

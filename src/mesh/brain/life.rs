@@ -59,6 +59,7 @@ impl Brain {
         // Who did not answer in time was gone: its accusers were right.
         let was_down = std::mem::replace(&mut member.down, false);
         if newer_boot {
+            member.doubted = false;
             member.record = None;
             member.backoff.hope(now.mono);
             member.be_courteous(me, now.mono);
@@ -107,8 +108,10 @@ impl Brain {
             return;
         }
         if let Some(ignored) = self.is_ignored_accuser(now, &suspicion) {
-            self.doubt_once(now, &suspicion);
-            if self.detector.passes_on(now.mono, &suspicion) && suspicion.verify(self.network) {
+            let is_doubt = self.doubt_once(now, &suspicion) && ignored == Ignored::OftenWrong;
+            if is_doubt
+                || self.detector.passes_on(now.mono, &suspicion) && suspicion.verify(self.network)
+            {
                 self.news.suspicion(from, suspicion);
             }
             return self.count(ignored.word());
@@ -121,19 +124,20 @@ impl Brain {
     }
 
     /// An accuser that is ignored may be the only one that saw a member go which is not shown yet:
-    /// it is shown later, so that this node finds out itself. Once for each sign of life, or the
-    /// accuser could keep a member away.
-    fn doubt_once(&mut self, now: Now, suspicion: &Suspicion) {
-        let rank = Some((suspicion.boot, suspicion.incarnation));
+    /// it is shown later, so that this node finds out itself, and whoever hears the sign of life
+    /// from here hears this, too. Once for each absence, or the accuser could keep a member away.
+    fn doubt_once(&mut self, now: Now, suspicion: &Suspicion) -> bool {
         let waits = self.detector.waits_for(&suspicion.subject);
         let Some(member) = self.members.get_mut(&suspicion.subject) else {
-            return;
+            return false;
         };
-        if waits && member.doubted != rank && suspicion.verify(self.network) {
-            member.doubted = rank;
+        let doubts = waits && !member.doubted && suspicion.verify(self.network);
+        if doubts {
+            member.doubted = true;
             let until = now.mono + DOUBTED_PAUSE;
             self.detector.wait_for(suspicion.subject, until);
         }
+        doubts
     }
 
     fn is_ignored_accuser(&self, now: Now, suspicion: &Suspicion) -> Option<Ignored> {
@@ -228,7 +232,7 @@ impl Brain {
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };
-        member.down = true;
+        (member.down, member.doubted) = (true, false);
         member.backoff.hope(now.mono);
         let accusers = member.suspicions.iter().map(|s| s.accuser.short());
         let reason = format!("not heard by {}", accusers.collect::<Vec<_>>().join(", "));
@@ -243,6 +247,7 @@ impl Brain {
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };
+        member.doubted &= !online;
         if std::mem::replace(&mut member.shown, online) == online {
             return;
         }

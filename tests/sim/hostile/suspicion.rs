@@ -83,6 +83,40 @@ fn a_member_that_accuses_again_and_again_is_ignored() {
     });
 }
 
+/// What it says of a start that is not shown yet makes others wait, but not for ever: the subject
+/// answers, and an answer is doubted no more.
+#[test]
+fn a_member_that_is_ignored_keeps_nobody_who_starts_away() {
+    for_seeds(3, |world| {
+        let mut crowd = Crowd::new(world, 14, 1);
+        let me = crowd.identity(0);
+        for round in 0..100 {
+            let doubts = crowd.doubts(&me);
+            crowd.tell(0, &Frame::Suspicions(vec![doubts[round % crowd.honest]]));
+            crowd.world.run(ms(200));
+        }
+        crowd.world.run(secs(15));
+        assert!(crowd.refused("ignored_accuser") > 0);
+        const SUBJECT: usize = 4;
+        crowd.world.restart(SUBJECT);
+        let hello = alive(&me, BOOT, 0, LifeState::Alive);
+        for node in 0..crowd.honest {
+            let link = crowd.world.puppet_link(crowd.honest, node, hello.clone());
+            crowd.links[0][node] = link;
+        }
+        for _ in 0..50 {
+            let alive = crowd.alive_of(SUBJECT);
+            let doubt = Suspicion::sign(NETWORK, &me, &alive);
+            crowd.tell(0, &Frame::Suspicions(vec![doubt]));
+            crowd.world.run(ms(200));
+        }
+        assert!(crowd.alive_of(SUBJECT).incarnation > 5);
+        let unseen = |node: &usize| *node != SUBJECT && !crowd.world.sees(*node, SUBJECT);
+        assert_eq!((0..crowd.honest).find(unseen), None);
+        crowd.hears_writes();
+    });
+}
+
 /// Minted keys are known members, too: two voices halve the time to refute.
 #[test]
 fn two_accusers_of_everybody_at_once_take_nobody_down() {
