@@ -17,12 +17,14 @@
 //! | [`measure`], [`probe`] | what a measurement is, whom a node measures with, what the probe of a server says |
 //! | [`datagram`], [`flows`] | which flow a datagram belongs to, and which flows there are |
 //! | [`pace`] | what datagrams leave to streams |
+//! | [`congestion`], [`window`] | how much may be under way on a path, and wait on a link |
 
 pub mod addr;
 pub mod alive;
 pub mod balance;
 pub mod brain;
 pub mod close;
+pub mod congestion;
 pub mod datagram;
 pub mod entry;
 pub mod event;
@@ -54,4 +56,5 @@ pub mod sync;
 pub mod time;
 pub mod token;
 pub mod view;
+pub mod window;
 pub mod wire;

@@ -20,7 +20,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::mesh::id::Identity;
 use crate::mesh::knock::Knock;
 use crate::mesh::pace::MAX_QUEUE;
+use crate::mesh::window;
 
+use super::congestion::Tolerant;
 use super::crypto::{KeyedClient, KeyedServer};
 use super::gate::SharedGate;
 use super::runtime::QuietRuntime;
@@ -38,10 +40,9 @@ const MTU_UPPER: u16 = 16_250;
 pub(super) const MAX_UDP_PAYLOAD: u16 = 16_400;
 /// Socket buffers asked for; the system's limit may be lower.
 const SOCKET_BUFFER: usize = 4 << 20;
-/// Window of one stream. Together with the send window it bounds what a slow reader holds.
-const STREAM_WINDOW: u32 = 1 << 20;
-/// Bytes queued for sending on a connection, ahead of a small stream.
-const SEND_WINDOW: u64 = 2 << 20;
+/// Packets are lost when others arrive that were sent later by this part of a round trip, and never
+/// by how many those are: on a fast path few milliseconds are hundreds (as RFC 8985 has it).
+const LATE: f32 = 1.25;
 /// Datagrams of a connection that wait, each way. How much of it is used to send follows the path.
 pub(super) const DATAGRAM_BUFFER: usize = MAX_QUEUE + (16 << 10);
 /// All a peer may send before its Hello was checked (D27). Datagrams are discarded until then.
@@ -203,11 +204,15 @@ fn transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_BUFFER)
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .congestion_controller_factory(Arc::new(Tolerant))
+        .packet_threshold(u32::MAX)
+        .time_threshold(LATE)
+        .stream_receive_window(VarInt::from_u32(window::STREAM))
         .receive_window(VarInt::from_u32(WINDOW_BEFORE_HELLO))
-        .send_window(SEND_WINDOW)
-        // Safe because the send window is small; it gives whole packets to one stream.
-        .send_fairness(false);
+        .send_window(window::SHORT_SEND)
+        // Otherwise one stream that never runs empty would have a slow path to itself, even
+        // before the link's own frames.
+        .send_fairness(true);
     config
 }
 

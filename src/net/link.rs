@@ -22,17 +22,12 @@ use crate::mesh::wire::{Frame, WireError, decode_frame};
 use super::flow::{FlowEnd, Flows};
 use super::hub::LinkEvent;
 use super::refused::Refused;
+use super::window::Windows;
 
 /// Streams a peer may have open at once on one link.
 const MAX_STREAMS: u32 = 16_384;
 /// The same while few are open: QUIC keeps a place for each that may be.
 const FIRST_STREAMS: u32 = 1_024;
-/// What a peer may send ahead of our reading, over all streams of a link.
-const RECEIVE_WINDOW: u32 = 4 << 20;
-/// The same when the process's budget is used up.
-const RECEIVE_WINDOW_TIGHT: u32 = 1 << 20;
-/// Receive windows of all links together, before new links get the tight one.
-const PROCESS_BUDGET: u64 = 1 << 30;
 /// Control frames waiting for a peer that does not read; above the largest ledger, because a
 /// newcomer may need all of it. Beyond this the peer is cut off.
 const MAX_QUEUED: usize = 96 << 20;
@@ -56,8 +51,6 @@ const SORTED_AT_ONCE: u32 = 64;
 /// In place of a frame, which is never empty: the end of the control stream.
 const LAST: Bytes = Bytes::new();
 
-static WINDOWS: AtomicU64 = AtomicU64::new(0);
-
 /// A link that is up.
 pub struct Link {
     /// Number.
@@ -77,7 +70,7 @@ pub struct Link {
     idle: Notify,
     frames: AtomicU64,
     flows: Flows,
-    window: u64,
+    windows: Windows,
 }
 
 /// What tells whether a link is in use. One lock for counting a tunnel and for ending the link:
@@ -136,16 +129,11 @@ impl Drop for TunnelGuard {
     fn drop(&mut self) {
         let mut uses = self.link.uses();
         uses.tunnels -= 1;
+        self.link.windows.suit(uses.tunnels);
         if uses.tunnels == 0 {
             uses.kept_until = clock::deadline(KEPT_AFTER_TUNNEL);
             self.link.idle.notify_one();
         }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        WINDOWS.fetch_sub(self.window, Ordering::AcqRel);
     }
 }
 
@@ -159,15 +147,11 @@ impl Link {
         connection: Connection,
         observes: bool,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Bytes>) {
-        let used = WINDOWS.load(Ordering::Acquire);
-        let window = match observes {
-            true => 0,
-            false if used < PROCESS_BUDGET => RECEIVE_WINDOW,
-            false => RECEIVE_WINDOW_TIGHT,
+        let windows = match observes {
+            true => Windows::closed(&connection),
+            false => Windows::open(&connection),
         };
-        WINDOWS.fetch_add(u64::from(window), Ordering::AcqRel);
         if !observes {
-            connection.set_receive_window(VarInt::from_u32(window));
             connection.set_max_concurrent_bi_streams(VarInt::from_u32(FIRST_STREAMS));
         }
         let (queue, waiting) = mpsc::unbounded_channel();
@@ -190,7 +174,7 @@ impl Link {
             idle: Notify::new(),
             frames: AtomicU64::new(0),
             flows: Flows::default(),
-            window: u64::from(window),
+            windows,
         };
         (Arc::new(link), waiting)
     }
@@ -269,6 +253,7 @@ impl Link {
             let streams = VarInt::from_u32(uses.streams);
             self.connection.set_max_concurrent_bi_streams(streams);
         }
+        self.windows.suit(uses.tunnels);
         Some(TunnelGuard {
             link: Arc::clone(self),
         })
@@ -354,6 +339,7 @@ impl Link {
             () = accept => {}
             () = self.sort_datagrams(refused) => {}
             () = self.retired() => {}
+            () = self.windows.follow() => {}
             () = self.silent(events, again) => {}
         }
         // Whatever ended first, the connection's own reason is what people want to know; closing

@@ -10,6 +10,7 @@
 //! | `runtime` | tokio for QUIC, with timers that do not wake the process for nothing |
 //! | [`hello`] | the first exchange on a connection; only then is it a link |
 //! | [`link`] | frames, tunnels and the end of a link |
+//! | `window`, `congestion` | how much of a link may wait, and how much of a path may be under way |
 //! | [`flow`] | datagrams of a link, by flow |
 //! | [`dial`] | races addresses until a Hello is checked |
 //! | [`observe`] | looks at a network without being a member; `sparing` is its socket |
@@ -35,9 +36,11 @@ pub mod socket;
 pub mod verify;
 
 mod batch;
+mod congestion;
 mod hub;
 mod runtime;
 mod sparing;
 mod udp;
+mod window;
 
 pub use hub::{LinkEvent, Net, NetError, NetSetup, OpenError, TunnelSink};

@@ -1,0 +1,500 @@
+//! How much may be under way on a path: CUBIC (RFC 9438) that does not take every loss for a full
+//! queue. Pure: times are spans since any fixed moment.
+//!
+//! CUBIC halves its speed, nearly, for each packet that a radio or a poor cable loses, and is left
+//! with some 10 packets per round trip where 2 % are lost. But a full queue shows before it drops:
+//! round trips become longer. So a loss counts only
+//! - while even the shortest round trip of late is longer than the path's own by [`queue_limit`],
+//! - or when more than [`TOLERATED`] is lost: a queue too short to be seen, a policer,
+//! - or on a path shorter than [`SHORT`], where a queue cannot be told from a busy machine.
+//!
+//! Beside TCP on a path that loses nothing every loss is one of a full queue, so that both share as
+//! two of CUBIC do. The path's own round trip never grows: after a change to a longer way every
+//! loss counts, which is CUBIC. Slow start also ends when the queue shows (as RFC 9406 has it).
+
+use std::time::Duration;
+
+/// What is left of the window after a loss that counts (RFC 9438 §4.6).
+const BETA: f64 = 0.7;
+/// How steeply the window comes back (RFC 9438 §4.1).
+const C: f64 = 0.4;
+/// Part of what was sent that may be lost without being the sender's fault.
+pub const TOLERATED: f64 = 0.05;
+/// So many packets more: one of ten is not yet a tenth.
+const TOLERATED_PACKETS: u64 = 4;
+/// Packets after which losses are counted anew, at the end of a round trip.
+const COUNTED: u64 = 128;
+/// Below this round trip every loss counts.
+pub const SHORT: Duration = Duration::from_millis(1);
+/// Bounds of the queue that is one (RFC 9406 §4.3).
+const MIN_QUEUE: Duration = Duration::from_millis(4);
+const MAX_QUEUE: Duration = Duration::from_millis(16);
+/// Round trips seen before the shortest of them says something.
+const SAMPLES: u32 = 8;
+/// Packets of the first window (RFC 6928), and of the smallest.
+const FIRST_PACKETS: u64 = 10;
+const LEAST_PACKETS: u64 = 2;
+/// The greatest growth in one round trip (RFC 9438 §4.4).
+const MAX_GROWTH: f64 = 1.5;
+
+/// How much longer than its own the round trips of a path are when its queue stands.
+pub fn queue_limit(own: Duration) -> Duration {
+    (own / 8).clamp(MIN_QUEUE, MAX_QUEUE)
+}
+
+/// The window of one path.
+#[derive(Clone, Debug)]
+pub struct Congestion {
+    mtu: u64,
+    window: f64,
+    /// Below it the window doubles each round trip.
+    threshold: f64,
+    /// It was found without a loss, by a queue that may go away again.
+    guessed: bool,
+    /// What was sent before the last loss that counted says nothing more.
+    reduced: Option<Duration>,
+    epoch: Option<Epoch>,
+    /// The application has had nothing to send since then.
+    idle: Option<Duration>,
+    /// The path's own round trip: the shortest there was.
+    own: Option<Duration>,
+    round: Round,
+    /// The shortest of the round trip before.
+    before: Option<Duration>,
+    acked: u64,
+    lost: u64,
+}
+
+/// A stretch of growth without loss.
+#[derive(Clone, Copy, Debug)]
+struct Epoch {
+    start: Duration,
+    /// The window to come back to.
+    goal: f64,
+    /// Seconds until it is there.
+    k: f64,
+    /// What Reno's window would be by now.
+    reno: f64,
+}
+
+/// One round trip: it ends when something is acknowledged that was sent in it.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    start: Duration,
+    shortest: Duration,
+    samples: u32,
+}
+
+impl Round {
+    fn new(start: Duration) -> Self {
+        Self {
+            start,
+            shortest: Duration::MAX,
+            samples: 0,
+        }
+    }
+
+    /// The shortest, if that says something.
+    fn known(&self) -> Option<Duration> {
+        (self.samples >= SAMPLES).then_some(self.shortest)
+    }
+}
+
+impl Congestion {
+    /// For packets of `mtu` bytes, of which nothing is known yet.
+    pub fn new(mtu: u16) -> Self {
+        let mtu = u64::from(mtu);
+        Self {
+            mtu,
+            window: (FIRST_PACKETS * mtu) as f64,
+            threshold: f64::INFINITY,
+            guessed: false,
+            reduced: None,
+            epoch: None,
+            idle: None,
+            own: None,
+            round: Round::new(Duration::ZERO),
+            before: None,
+            acked: 0,
+            lost: 0,
+        }
+    }
+
+    /// Bytes that may be under way.
+    pub fn window(&self) -> u64 {
+        // A window has far fewer bytes than an f64 counts.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let window = self.window as u64;
+        window.max(self.least())
+    }
+
+    /// Bytes below which the window doubles each round trip, once there was a reason.
+    pub fn threshold(&self) -> Option<u64> {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        self.threshold.is_finite().then_some(self.threshold as u64)
+    }
+
+    /// Packets have another size from now on.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = u64::from(mtu);
+        self.window = self.window.max(self.least() as f64);
+    }
+
+    /// A packet arrived. `idle`: there was nothing more to send; a window that is not used does
+    /// not grow.
+    pub fn acked(&mut self, now: Duration, sent: Duration, bytes: u64, idle: bool) {
+        self.look(now, sent, idle);
+        self.acked += bytes;
+        if idle {
+            self.idle.get_or_insert(now);
+            return;
+        }
+        if let (Some(since), Some(epoch)) = (self.idle.take(), &mut self.epoch) {
+            epoch.start += now.saturating_sub(since);
+        }
+        if self.reduced.is_some_and(|reduced| sent <= reduced) {
+            return;
+        }
+        if self.guessed && self.round.known().is_some() && !self.has_queue() {
+            (self.guessed, self.threshold) = (false, f64::INFINITY);
+            self.epoch = None;
+        }
+        if self.window >= self.threshold {
+            self.avoid(now, bytes);
+        } else if self.has_queue() {
+            self.guessed = self.threshold.is_infinite();
+            self.threshold = self.window;
+        } else {
+            self.window += bytes as f64;
+        }
+    }
+
+    /// Packets were lost, the last of which was `sent` then. `bytes` is 0 if none was, but a
+    /// router says that its queue is full. `persistent`: nothing has arrived for several round trips.
+    pub fn lost(&mut self, now: Duration, sent: Duration, bytes: u64, persistent: bool) {
+        self.lost += bytes;
+        if self.reduced.is_some_and(|reduced| sent <= reduced) {
+            return;
+        }
+        if bytes > 0 && !persistent && !self.counts() {
+            return;
+        }
+        let least = self.least() as f64;
+        let before = self.window;
+        // Fast convergence (RFC 9438 §4.7): who comes back smaller leaves room.
+        let smaller = self.epoch.is_some_and(|epoch| before < epoch.goal);
+        let goal = if smaller {
+            before * (1.0 + BETA) / 2.0
+        } else {
+            before
+        };
+        self.window = (before * BETA).max(least);
+        (self.guessed, self.threshold) = (false, self.window);
+        self.reduced = Some(now);
+        self.epoch = Some(self.epoch(now, goal));
+        if persistent {
+            self.window = least;
+            self.reduced = None;
+            self.epoch = None;
+        }
+        (self.acked, self.lost) = (0, 0);
+    }
+
+    /// Learns from a round trip. One that was `idle` may be longer than the path: who gets little
+    /// acknowledges late.
+    fn look(&mut self, now: Duration, sent: Duration, idle: bool) {
+        let took = now.saturating_sub(sent);
+        self.own = Some(self.own.map_or(took, |own| own.min(took)));
+        if sent >= self.round.start {
+            self.before = self.round.known();
+            self.round = Round::new(now);
+            if self.acked + self.lost > COUNTED * self.mtu {
+                (self.acked, self.lost) = (0, 0);
+            }
+        }
+        if !idle {
+            self.round.shortest = self.round.shortest.min(took);
+            self.round.samples += 1;
+        }
+    }
+
+    /// Whether a loss is a sign of too much.
+    fn counts(&self) -> bool {
+        let sent = (self.acked + self.lost) as f64;
+        let tolerated = sent * TOLERATED + (TOLERATED_PACKETS * self.mtu) as f64;
+        self.own.is_none_or(|own| own < SHORT) || self.has_queue() || self.lost as f64 > tolerated
+    }
+
+    /// Whether the path's queue has stood for about a round trip.
+    fn has_queue(&self) -> bool {
+        let late = self.round.known().or(self.before);
+        let longer = |(late, own): (Duration, Duration)| late > own + queue_limit(own);
+        late.zip(self.own).is_some_and(longer)
+    }
+
+    /// Congestion avoidance (RFC 9438 §4.2 to §4.5), in bytes.
+    fn avoid(&mut self, now: Duration, bytes: u64) {
+        let epoch = self.epoch.unwrap_or_else(|| self.epoch(now, self.window));
+        let ahead = now.saturating_sub(epoch.start) + self.own.unwrap_or_default();
+        let mtu = self.mtu as f64;
+        let cubic = epoch.goal + C * (ahead.as_secs_f64() - epoch.k).powi(3) * mtu;
+        let part = bytes as f64 / self.window;
+        let target = cubic.clamp(self.window, self.window * MAX_GROWTH);
+        self.window += (target - self.window) * part;
+        let pace = if epoch.reno < epoch.goal {
+            3.0 * (1.0 - BETA) / (1.0 + BETA)
+        } else {
+            1.0
+        };
+        let reno = epoch.reno + pace * part * mtu;
+        self.window = self.window.max(reno);
+        self.epoch = Some(Epoch { reno, ..epoch });
+    }
+
+    fn epoch(&self, now: Duration, goal: f64) -> Epoch {
+        let missing = (goal - self.window).max(0.0) / self.mtu as f64;
+        Epoch {
+            start: now,
+            goal,
+            k: (missing / C).cbrt(),
+            reno: self.window,
+        }
+    }
+
+    fn least(&self) -> u64 {
+        LEAST_PACKETS * self.mtu
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
+    use proptest::prelude::*;
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+
+    const MTU: u16 = 1_400;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// A bottleneck with a drop-tail queue, in front of a path that loses packets at random.
+    struct Path {
+        packets_per_ms: f64,
+        round_trip: Duration,
+        queue: Duration,
+        loss: f64,
+    }
+
+    /// A sender that always has something to send.
+    struct Flow {
+        control: Congestion,
+        /// Takes every loss for congestion: what others have.
+        strict: bool,
+        flying: u64,
+        arrived: u64,
+        lost: u64,
+    }
+
+    impl Flow {
+        fn new(strict: bool) -> Self {
+            Self {
+                control: Congestion::new(MTU),
+                strict,
+                flying: 0,
+                arrived: 0,
+                lost: 0,
+            }
+        }
+
+        fn told(&mut self, now: Duration, sent: Duration, arrived: bool) {
+            self.flying -= 1;
+            let bytes = u64::from(MTU);
+            if arrived {
+                self.arrived += 1;
+                self.control.acked(now, sent, bytes, false);
+                return;
+            }
+            self.lost += 1;
+            let own = self.control.own;
+            if self.strict {
+                self.control.own = Some(Duration::ZERO);
+            }
+            self.control.lost(now, sent, bytes, false);
+            self.control.own = own;
+        }
+    }
+
+    /// What a run came to.
+    struct Outcome {
+        /// Part of the path that each flow had.
+        share: Vec<f64>,
+        /// Part of each flow's packets that was lost.
+        lost: Vec<f64>,
+        /// How long packets waited on average.
+        waited: Duration,
+    }
+
+    impl Path {
+        /// Runs flows for some seconds; the first ones are not counted.
+        fn carry(&self, flows: &mut [Flow], seconds: u64) -> Outcome {
+            let (warm, end) = (ms(seconds * 250), ms(seconds * 1_000));
+            let mut rng = SmallRng::seed_from_u64(7);
+            let mut news = BinaryHeap::new();
+            let (mut free, mut now) = (Duration::ZERO, Duration::ZERO);
+            let (mut waited, mut waits) = (Duration::ZERO, 0_u32);
+            let each = Duration::from_secs_f64(1e-3 / self.packets_per_ms);
+            let mut before = None;
+            while now < end {
+                while let Some(Reverse((at, sent, flow, arrived))) = news.peek().copied()
+                    && at <= now
+                {
+                    news.pop();
+                    let flow: &mut Flow = &mut flows[flow];
+                    flow.told(now, sent, arrived);
+                }
+                if now >= warm && before.is_none() {
+                    before = Some(flows.iter().map(|flow| flow.arrived).collect::<Vec<_>>());
+                }
+                // One packet of each in turn, as pacing has it.
+                let mut any = true;
+                while any {
+                    any = false;
+                    for (number, flow) in flows.iter_mut().enumerate() {
+                        if (flow.flying + 1) * u64::from(MTU) > flow.control.window() {
+                            continue;
+                        }
+                        any = true;
+                        flow.flying += 1;
+                        let wait = free.saturating_sub(now);
+                        let full = wait > self.queue;
+                        if !full {
+                            free = free.max(now) + each;
+                            (waited, waits) = (waited + wait, waits + 1);
+                        }
+                        let arrived = !full && !rng.random_bool(self.loss);
+                        let late = if arrived { 0 } else { 4 };
+                        let told =
+                            now + wait + each + self.round_trip + self.round_trip * late / 16;
+                        news.push(Reverse((told, now, number, arrived)));
+                    }
+                }
+                now += Duration::from_micros(500);
+            }
+            let before = before.unwrap();
+            let whole = (end - warm).as_secs_f64() * 1e3 * self.packets_per_ms;
+            let share = flows
+                .iter()
+                .zip(before)
+                .map(|(flow, before)| (flow.arrived - before) as f64 / whole);
+            let lost = flows
+                .iter()
+                .map(|flow| flow.lost as f64 / (flow.lost + flow.arrived) as f64);
+            Outcome {
+                share: share.collect(),
+                lost: lost.collect(),
+                waited: waited / waits.max(1),
+            }
+        }
+    }
+
+    fn long(loss: f64, queue: Duration) -> Path {
+        Path {
+            packets_per_ms: 10.0,
+            round_trip: ms(80),
+            queue,
+            loss,
+        }
+    }
+
+    #[test]
+    fn a_path_that_loses_packets_is_used_and_its_queue_is_not_filled() {
+        let path = long(0.02, ms(50));
+        let tolerant = path.carry(&mut [Flow::new(false)], 20);
+        assert!(tolerant.share[0] > 0.75, "{}", tolerant.share[0]);
+        assert!(tolerant.waited < ms(20), "{:?}", tolerant.waited);
+        let strict = path.carry(&mut [Flow::new(true)], 20);
+        assert!(
+            strict.share[0] < 0.1,
+            "loss had no effect: {}",
+            strict.share[0]
+        );
+    }
+
+    #[test]
+    fn where_only_a_full_queue_loses_it_shares_with_others() {
+        for queue in [ms(20), ms(50), ms(100)] {
+            let two = &mut [Flow::new(false), Flow::new(true)];
+            let outcome = long(0.0, queue).carry(two, 60);
+            let share = &outcome.share;
+            assert!(share[0] + share[1] > 0.8, "{queue:?}: {share:?}");
+            assert!(share.iter().all(|one| *one > 0.25), "{queue:?}: {share:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_waits_what_is_too_much_is_lost_and_that_is_not_much() {
+        let outcome = long(0.0, ms(2)).carry(&mut [Flow::new(false)], 40);
+        assert!(outcome.share[0] > 0.6, "{}", outcome.share[0]);
+        assert!(outcome.lost[0] < TOLERATED, "{}", outcome.lost[0]);
+    }
+
+    #[test]
+    fn on_a_short_path_every_loss_counts() {
+        let mut control = Congestion::new(MTU);
+        control.acked(ms(1), ms(1) - SHORT / 2, 1_000, false);
+        let before = control.window();
+        control.lost(ms(2), ms(1), 1_400, false);
+        assert!(control.window() < before);
+    }
+
+    #[test]
+    fn a_routers_word_and_persistent_congestion_always_count() {
+        let mut control = Congestion::new(MTU);
+        control.acked(ms(80), ms(0), 1_400, false);
+        let before = control.window();
+        control.lost(ms(90), ms(10), 1_400, false);
+        assert_eq!(control.window(), before, "one packet on an empty path");
+        control.lost(ms(90), ms(10), 0, false);
+        assert!(control.window() < before);
+        control.lost(ms(200), ms(100), 1_400, true);
+        assert_eq!(control.window(), LEAST_PACKETS * u64::from(MTU));
+    }
+
+    #[test]
+    fn a_window_that_is_not_used_does_not_grow() {
+        let mut control = Congestion::new(MTU);
+        let before = control.window();
+        for at in 0..100 {
+            control.acked(ms(80 + at), ms(at), 1_400, true);
+        }
+        assert_eq!(control.window(), before);
+        control.acked(ms(300), ms(200), 1_400, false);
+        assert_eq!(control.window(), before + 1_400);
+    }
+
+    proptest! {
+        /// Whatever it is told, it neither panics nor stops sending.
+        #[test]
+        fn the_window_is_never_less_than_two_packets(
+            news in prop::collection::vec((0_u64..200, 0_u64..200, 0_u64..100_000, 0..4), 0..300)
+        ) {
+            let mut control = Congestion::new(MTU);
+            let mut now = ms(0);
+            for (step, ago, bytes, kind) in news {
+                now += ms(step);
+                let sent = now.saturating_sub(ms(ago));
+                match kind {
+                    0 | 1 => control.acked(now, sent, bytes, kind == 1),
+                    _ => control.lost(now, sent, bytes, kind == 3),
+                }
+                prop_assert!(control.window() >= 2 * u64::from(MTU));
+            }
+        }
+    }
+}
