@@ -22,6 +22,7 @@ mod proxy;
 mod puppet;
 mod rig;
 mod rotation;
+mod rough;
 mod silence;
 mod skew;
 mod trim;

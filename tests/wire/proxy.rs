@@ -1,5 +1,5 @@
 //! A UDP proxy between a dialler and a node: it captures, delays, swallows, or moves, and keeps
-//! order.
+//! order unless it is told not to.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -36,6 +36,10 @@ struct Shared {
     moves: AtomicU64,
     /// Of so many datagrams to the node one is lost; 0: none.
     one_in: AtomicU64,
+    /// Of a hundred datagrams, either way, so many are lost, and as many are overtaken.
+    rough: AtomicU64,
+    lost: AtomicU64,
+    overtaken: AtomicU64,
 }
 
 /// Runs until it is dropped.
@@ -102,6 +106,17 @@ impl Proxy {
         self.shared.one_in.store(datagrams, Ordering::Relaxed);
     }
 
+    /// From now on, of a hundred datagrams either way so many are lost, and as many are overtaken.
+    pub(crate) fn be_rough(&self, percent: u64) {
+        self.shared.rough.store(percent, Ordering::Relaxed);
+    }
+
+    /// How many datagrams that cost, and how many came late.
+    pub(crate) fn roughness(&self) -> (u64, u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&self.shared.lost), count(&self.shared.overtaken))
+    }
+
     /// Whether nothing came by for `span`.
     pub(crate) async fn is_quiet_for(&self, span: Duration) -> bool {
         let before = self.count();
@@ -118,8 +133,8 @@ async fn run(front: Arc<UdpSocket>, node: SocketAddr, delay: Duration, shared: A
         if diallers.get(&from).is_none_or(|known| known.moves != moves) {
             let mut tasks = JoinSet::new();
             let back = Arc::new(UdpSocket::bind(LOOPBACK).await.unwrap());
-            let forth = later(&mut tasks, Arc::clone(&back), node, delay);
-            let answers = later(&mut tasks, Arc::clone(&front), from, delay);
+            let forth = Later::start(&mut tasks, &back, node, delay);
+            let answers = Later::start(&mut tasks, &front, from, delay);
             tasks.spawn(listen(back, answers, Arc::clone(&shared)));
             let mapping = Mapping {
                 moves,
@@ -130,7 +145,7 @@ async fn run(front: Arc<UdpSocket>, node: SocketAddr, delay: Duration, shared: A
         }
         shared.note(Way::ToNode, &buffer[..len]);
         if !shared.loses() && !shared.cut.load(Ordering::Relaxed) {
-            diallers[&from].forth.send(&buffer[..len]);
+            shared.pass(&diallers[&from].forth, &buffer[..len]);
         }
     }
 }
@@ -149,7 +164,7 @@ async fn listen(socket: Arc<UdpSocket>, answers: Later, shared: Arc<Shared>) {
         shared.note(Way::ToDialler, &buffer[..len]);
         let lost = [&shared.deaf, &shared.cut];
         if !lost.iter().any(|lost| lost.load(Ordering::Relaxed)) {
-            answers.send(&buffer[..len]);
+            shared.pass(&answers, &buffer[..len]);
         }
     }
 }
@@ -159,6 +174,20 @@ impl Shared {
     fn loses(&self) -> bool {
         let one_in = self.one_in.load(Ordering::Relaxed);
         one_in > 0 && self.count.load(Ordering::Relaxed).is_multiple_of(one_in)
+    }
+
+    /// Gives a datagram on, or loses it, or has others overtake it.
+    fn pass(&self, later: &Later, bytes: &[u8]) {
+        let rough = self.rough.load(Ordering::Relaxed);
+        let chance = rand::random_range(0..100);
+        if chance < rough {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        } else if chance < 2 * rough {
+            self.overtaken.fetch_add(1, Ordering::Relaxed);
+            later.send(1, bytes);
+        } else {
+            later.send(0, bytes);
+        }
     }
 
     fn note(&self, way: Way, bytes: &[u8]) {
@@ -172,21 +201,32 @@ impl Shared {
     }
 }
 
-/// A queue that gives each datagram on when its delay is over.
-struct Later(mpsc::UnboundedSender<(Instant, Vec<u8>)>, Duration);
+/// What others overtake comes so much later.
+const OVERTAKEN: Duration = Duration::from_millis(5);
+
+type Queue = mpsc::UnboundedSender<(Instant, Vec<u8>)>;
+
+/// Two queues that give each datagram on when its delay is over, the second one later.
+struct Later([(Queue, Duration); 2]);
 
 impl Later {
-    fn send(&self, bytes: &[u8]) {
-        let _ = self.0.send((Instant::now() + self.1, bytes.to_vec()));
+    fn start(
+        tasks: &mut JoinSet<()>,
+        socket: &Arc<UdpSocket>,
+        to: SocketAddr,
+        delay: Duration,
+    ) -> Self {
+        let mut start = |delay| (queue(tasks, Arc::clone(socket), to), delay);
+        Self([start(delay), start(delay + OVERTAKEN)])
+    }
+
+    fn send(&self, which: usize, bytes: &[u8]) {
+        let (queue, delay) = &self.0[which];
+        let _ = queue.send((Instant::now() + *delay, bytes.to_vec()));
     }
 }
 
-fn later(
-    tasks: &mut JoinSet<()>,
-    socket: Arc<UdpSocket>,
-    to: SocketAddr,
-    delay: Duration,
-) -> Later {
+fn queue(tasks: &mut JoinSet<()>, socket: Arc<UdpSocket>, to: SocketAddr) -> Queue {
     let (queue, mut queued) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     tasks.spawn(async move {
         while let Some((at, bytes)) = queued.recv().await {
@@ -196,5 +236,5 @@ fn later(
             let _ = socket.send_to(&bytes, to).await;
         }
     });
-    Later(queue, delay)
+    queue
 }
