@@ -269,7 +269,8 @@ fn iperf(line: &Line, transfer: &Transfer, time: Duration) -> Result<Command> {
 fn transferred(text: &str) -> Result<Option<f64>> {
     let report: Value = serde_json::from_str(text)?;
     let error = report["error"].as_str().unwrap_or_default();
-    if error.contains("server is busy") {
+    // It says so, or hangs up.
+    if error.contains("server is busy") || error.contains("control message") {
         return Ok(None);
     }
     let rate = number(&report["end"]["sum_received"]["bits_per_second"]);
