@@ -54,7 +54,7 @@ fn what_only_newcomers_tell_each_other_is_not_shown() {
         world.run(secs(5));
         dead.into_iter().for_each(|node| world.kill(node));
         world.start(1);
-        let told = |w: &World| w.brain(1).ledger().live_of(w.id(2)).len() > 0;
+        let told = |w: &World| !w.brain(1).ledger().live_of(w.id(2)).is_empty();
         world.until("told", secs(1), told);
         assert!(!world.brain(1).caught_up());
         world.restart(0);
