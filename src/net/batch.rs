@@ -112,6 +112,9 @@ mod tests {
     use super::*;
 
     const SEGMENTS: usize = 64;
+    const PACKET: usize = 1452;
+    /// A whole burst of them; eleven fit into a call.
+    const WHOLE: usize = BURST * PACKET;
 
     fn transmit(contents: &[u8], segment: Option<usize>, port: u16) -> Transmit<'_> {
         Transmit {
@@ -125,70 +128,70 @@ mod tests {
 
     #[test]
     fn whole_bursts_wait_until_the_call_is_full_or_the_burst_ends() {
-        let bytes: Vec<u8> = (0..=250).cycle().take(14_520).collect();
-        let whole = transmit(&bytes, Some(1452), 1);
+        let bytes: Vec<u8> = (0..=250).cycle().take(WHOLE).collect();
+        let whole = transmit(&bytes, Some(PACKET), 1);
         let mut batch = Batch::default();
-        for filled in 1..=3 {
+        for filled in 1..=10 {
             assert_eq!(batch.offer(&whole, SEGMENTS), Offer::Wait);
-            assert_eq!(batch.transmit().unwrap().contents.len(), filled * 14_520);
+            assert_eq!(batch.transmit().unwrap().contents.len(), filled * WHOLE);
         }
         assert_eq!(batch.offer(&whole, SEGMENTS), Offer::Complete);
         let call = batch.transmit().unwrap();
-        assert_eq!(call.contents, bytes.repeat(4));
-        assert_eq!(call.segment_size, Some(1452));
+        assert_eq!(call.contents, bytes.repeat(11));
+        assert_eq!(call.segment_size, Some(PACKET));
         assert_eq!(batch.offer(&whole, SEGMENTS), Offer::Apart);
 
         batch.clear();
         assert!(batch.is_empty() && batch.transmit().is_none());
         assert_eq!(batch.offer(&whole, SEGMENTS), Offer::Wait);
-        let last = transmit(&bytes[..2000], Some(1452), 1);
+        let last = transmit(&bytes[..2000], Some(PACKET), 1);
         assert_eq!(batch.offer(&last, SEGMENTS), Offer::Complete);
-        assert_eq!(batch.transmit().unwrap().contents.len(), 16_520);
+        assert_eq!(batch.transmit().unwrap().contents.len(), WHOLE + 2000);
         batch.clear();
         assert_eq!(batch.offer(&whole, SEGMENTS), Offer::Wait);
         let short = transmit(&bytes[..100], None, 1);
         assert_eq!(batch.offer(&short, SEGMENTS), Offer::Complete);
-        assert_eq!(batch.transmit().unwrap().segment_size, Some(1452));
+        assert_eq!(batch.transmit().unwrap().segment_size, Some(PACKET));
     }
 
     #[test]
     fn what_is_not_alike_goes_apart_and_so_does_what_gains_nothing() {
         let bytes = vec![7; 65_000];
         let mut batch = Batch::default();
-        let whole = transmit(&bytes[..14_520], Some(1452), 1);
+        let whole = transmit(&bytes[..WHOLE], Some(PACKET), 1);
         assert_eq!(
-            batch.offer(&transmit(&bytes[..1452], None, 1), SEGMENTS),
+            batch.offer(&transmit(&bytes[..PACKET], None, 1), SEGMENTS),
             Offer::Apart
         );
         assert_eq!(
-            batch.offer(&transmit(&bytes, Some(6500), 1), SEGMENTS),
+            batch.offer(&transmit(&bytes, Some(65_000 / BURST), 1), SEGMENTS),
             Offer::Apart
         );
         assert_eq!(
-            batch.offer(&whole, 10),
+            batch.offer(&whole, BURST),
             Offer::Apart,
             "no GSO beyond QUIC's own"
         );
         assert!(batch.is_empty());
         assert_eq!(batch.offer(&whole, SEGMENTS), Offer::Wait);
         for other in [
-            transmit(&bytes[..14_520], Some(1452), 2),
-            transmit(&bytes[..14_000], Some(1400), 1),
+            transmit(&bytes[..WHOLE], Some(PACKET), 2),
+            transmit(&bytes[..BURST * 1400], Some(1400), 1),
             transmit(&bytes[..1500], None, 1),
         ] {
             assert_eq!(batch.offer(&other, SEGMENTS), Offer::Apart);
         }
-        assert_eq!(batch.transmit().unwrap().contents.len(), 14_520);
+        assert_eq!(batch.transmit().unwrap().contents.len(), WHOLE);
     }
 
     #[test]
     fn it_has_settled_when_nothing_came_between_two_looks() {
-        let bytes = vec![7; 14_520];
+        let bytes = vec![7; WHOLE];
         let mut batch = Batch::default();
-        batch.offer(&transmit(&bytes, Some(1452), 1), SEGMENTS);
+        batch.offer(&transmit(&bytes, Some(PACKET), 1), SEGMENTS);
         assert!(!batch.settled());
         assert!(batch.settled());
-        batch.offer(&transmit(&bytes, Some(1452), 1), SEGMENTS);
+        batch.offer(&transmit(&bytes, Some(PACKET), 1), SEGMENTS);
         assert!(!batch.settled());
     }
 }
