@@ -35,9 +35,9 @@ pub const ALPN: &[u8] = b"warren/1";
 
 /// Largest datagram tried by path MTU discovery: a burst of these ([`BURST`](super::batch::BURST))
 /// stays below the 64 KiB a UDP send may have, and jumbo LANs and loopback profit.
-const MTU_UPPER: u16 = 16_250;
+const MTU_UPPER: u16 = 6_500;
 /// Must be at least the MTU; receive buffers grow with it.
-pub(super) const MAX_UDP_PAYLOAD: u16 = 16_400;
+pub(super) const MAX_UDP_PAYLOAD: u16 = 6_600;
 /// Socket buffers asked for; the system's limit may be lower.
 const SOCKET_BUFFER: usize = 4 << 20;
 /// Packets are lost when others arrive that were sent later by this part of a round trip, and never
