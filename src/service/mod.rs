@@ -58,6 +58,8 @@ mod refused;
 #[cfg(feature = "p2p")]
 mod replay;
 #[cfg(feature = "p2p")]
+mod scratch;
+#[cfg(feature = "p2p")]
 mod server;
 pub mod spec;
 pub mod tls;
