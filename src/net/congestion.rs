@@ -2,8 +2,10 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use quinn::Connection;
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory};
 
@@ -19,15 +21,27 @@ impl ControllerFactory for Tolerant {
             start: now,
             first: Congestion::new(current_mtu).window(),
             path: Congestion::new(current_mtu),
+            lifted: Arc::default(),
         })
     }
 }
 
+/// Lets `connection` send what it still has to say, however much is under way. Only for one that
+/// is closed next: nothing bounds it any more.
+pub(super) fn lift(connection: &Connection) {
+    let state = connection.congestion_state().into_any();
+    if let Ok(control) = state.downcast::<Control>() {
+        control.lifted.store(true, Ordering::Release);
+    }
+}
+
+/// Clones are of one connection and share whether they are lifted.
 #[derive(Clone)]
 struct Control {
     start: Instant,
     first: u64,
     path: Congestion,
+    lifted: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -66,7 +80,11 @@ impl Controller for Control {
     }
 
     fn window(&self) -> u64 {
-        self.path.window()
+        match self.lifted.load(Ordering::Acquire) {
+            // quinn does not pace beyond 32 bits.
+            true => u64::MAX,
+            false => self.path.window(),
+        }
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {

@@ -14,6 +14,7 @@ use crate::mesh::close::CloseCode;
 use crate::mesh::id::NodeId;
 use crate::mesh::keys::Target;
 
+use super::close::close;
 use super::endpoint::Factory;
 use super::gate::SharedGate;
 use super::hello::{GreetError, Greeter, Greeting};
@@ -142,9 +143,7 @@ pub async fn search_clock(net: Arc<Net>, peer: NodeId, targets: Vec<HostPort>) {
                 error: GreetError::Clock { .. },
                 ..
             })) => return,
-            Ok(Ok(reached)) => reached
-                .connection
-                .close((CloseCode::Clock as u32).into(), b""),
+            Ok(Ok(reached)) => close(&reached.connection, CloseCode::Clock),
             _ => {}
         }
     }

@@ -24,6 +24,7 @@ use crate::mesh::observed::network_of;
 use crate::mesh::wire::Frame;
 
 use super::accept::{self, Admission};
+use super::close::{close, close_endpoint};
 use super::dial;
 use super::endpoint::Factory;
 use super::gate::SharedGate;
@@ -416,10 +417,7 @@ impl Net {
         if let Some(word) = error.word() {
             self.refused.count(word);
         }
-        connection.close(
-            (error.code() as u32).into(),
-            error.code().meaning().as_bytes(),
-        );
+        close(connection, error.code());
         if let GreetError::Clock { peer, ahead_s } = error {
             self.tell(LinkEvent::Clock {
                 peer: *peer,
@@ -454,11 +452,9 @@ impl Net {
         links.iter().for_each(|link| link.finish());
         let heard = join_all(links.iter().map(|link| link.closed()));
         let _ = tokio::time::timeout(limit, heard).await;
+        links.iter().for_each(|link| link.close(CloseCode::Done));
         for (_, endpoint) in &self.endpoints {
-            endpoint.close(
-                (CloseCode::Done as u32).into(),
-                CloseCode::Done.meaning().as_bytes(),
-            );
+            close_endpoint(endpoint, CloseCode::Done);
         }
         self.tasks.close();
         let told = async {

@@ -19,6 +19,7 @@ use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
 use crate::mesh::wire::{Frame, WireError, decode_frame};
 
+use super::close::close;
 use super::flow::{FlowEnd, Flows};
 use super::hub::LinkEvent;
 use super::refused::Refused;
@@ -199,8 +200,7 @@ impl Link {
 
     /// Closes the connection now.
     pub fn close(&self, code: CloseCode) {
-        self.connection
-            .close(VarInt::from_u32(code as u32), code.meaning().as_bytes());
+        close(&self.connection, code);
     }
 
     /// Closes the connection when its last tunnel has ended.

@@ -11,6 +11,7 @@
 //! | [`hello`] | the first exchange on a connection; only then is it a link |
 //! | [`link`] | frames, tunnels and the end of a link |
 //! | `window`, `congestion` | how much of a link may wait, and how much of a path may be under way |
+//! | `close` | ends a connection so that its peer hears why |
 //! | [`flow`] | datagrams of a link, by flow |
 //! | [`dial`] | races addresses until a Hello is checked |
 //! | [`observe`] | looks at a network without being a member; `sparing` is its socket |
@@ -36,6 +37,7 @@ pub mod socket;
 pub mod verify;
 
 mod batch;
+mod close;
 mod congestion;
 mod hub;
 mod runtime;

@@ -24,6 +24,7 @@ use crate::mesh::observer::{Seen, Sight};
 use crate::mesh::restraint::Verdict;
 use crate::mesh::wire::decode_frame;
 
+use super::close::{close, close_endpoint};
 use super::dial::{DialError, Dialler};
 use super::endpoint::Factory;
 use super::gate::SharedGate;
@@ -136,8 +137,7 @@ impl Observer<'_> {
         };
         let too_slow = || ObserveError::Failed("it did not show all in time".to_owned());
         let looked = timeout(self.limit, looking).await;
-        let code = CloseCode::Done;
-        endpoint.close((code as u32).into(), code.meaning().as_bytes());
+        close_endpoint(&endpoint, CloseCode::Done);
         // Who is not told hears it from the silence.
         let _ = timeout(LAST_WORD, endpoint.wait_idle()).await;
         looked.unwrap_or_else(|_| Err(too_slow()))
@@ -163,8 +163,7 @@ async fn ask(dialler: &Dialler<'_>, network: NetworkId, target: &Target) -> Look
     let dialled = dialler.dial(target.id, &target.at, target.addr, 0).await;
     let (connection, greeted) = dialled.map_err(|error| told(&error))?;
     let greeted = greeted.map_err(|error| {
-        let code = error.code();
-        connection.close((code as u32).into(), code.meaning().as_bytes());
+        close(&connection, error.code());
         let at = target.at.clone();
         told(&DialError::Greet { at, error })
     })?;
@@ -174,8 +173,7 @@ async fn ask(dialler: &Dialler<'_>, network: NetworkId, target: &Target) -> Look
     } = greeted;
     let seen = read(network, recv).await;
     let seen = seen.map_err(|cause| ObserveError::Failed(format!("{}: {cause}", target.at)))?;
-    let code = CloseCode::Done;
-    connection.close((code as u32).into(), code.meaning().as_bytes());
+    close(&connection, CloseCode::Done);
     Ok((seen, target.addr))
 }
 

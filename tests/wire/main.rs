@@ -7,6 +7,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::print_stdout, clippy::cast_possible_truncation)]
 
+mod close;
 mod document;
 mod duplicates;
 mod flood;
