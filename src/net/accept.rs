@@ -121,7 +121,8 @@ fn consider(net: &Arc<Net>, incoming: Incoming) {
         incoming.ignore();
         return;
     }
-    match incoming.accept() {
+    let config = net.factory.server_config(Some(incoming.remote_address()));
+    match incoming.accept_with(Arc::new(config)) {
         Ok(connecting) => {
             (net.knock_used)(&knock);
             let answered = Arc::new(AtomicBool::new(false));

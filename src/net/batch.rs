@@ -1,4 +1,4 @@
-//! Datagrams that leave together. QUIC hands over ten at most, the system takes 64 KiB in one
+//! Datagrams that leave together. QUIC hands over a few at once, the system takes 64 KiB in one
 //! call (UDP GSO), and with packets of 1500 bytes the call costs more than what it carries.
 
 use std::net::{IpAddr, SocketAddr};
@@ -8,9 +8,9 @@ use quinn::udp::{EcnCodepoint, Transmit};
 /// Most bytes of one call: the length field of a UDP datagram has 16 bits (RFC 768), and what the
 /// system puts in front of the bytes counts.
 const MAX_BYTES: usize = 65_000;
-/// Datagrams that QUIC hands over at once while it has more; fewer are the end of its burst. It
-/// does not look at their size, so this many of the largest must fit into one call.
-pub(super) const BURST: usize = 10;
+/// Datagrams that QUIC is let hand over at once; fewer are the end of its burst. It does not look
+/// at their size, so this many of the largest must fit into one call.
+pub(super) const BURST: usize = 4;
 
 /// Datagrams of one size to one address that wait for more of the same.
 #[derive(Debug, Default)]
@@ -113,7 +113,7 @@ mod tests {
 
     const SEGMENTS: usize = 64;
     const PACKET: usize = 1452;
-    /// A whole burst of them; four fit into a call.
+    /// A whole burst of them; eleven fit into a call.
     const WHOLE: usize = BURST * PACKET;
 
     fn transmit(contents: &[u8], segment: Option<usize>, port: u16) -> Transmit<'_> {
@@ -131,13 +131,13 @@ mod tests {
         let bytes: Vec<u8> = (0..=250).cycle().take(WHOLE).collect();
         let whole = transmit(&bytes, Some(PACKET), 1);
         let mut batch = Batch::default();
-        for filled in 1..=3 {
+        for filled in 1..=10 {
             assert_eq!(batch.offer(&whole, SEGMENTS), Offer::Wait);
             assert_eq!(batch.transmit().unwrap().contents.len(), filled * WHOLE);
         }
         assert_eq!(batch.offer(&whole, SEGMENTS), Offer::Complete);
         let call = batch.transmit().unwrap();
-        assert_eq!(call.contents, bytes.repeat(4));
+        assert_eq!(call.contents, bytes.repeat(11));
         assert_eq!(call.segment_size, Some(PACKET));
         assert_eq!(batch.offer(&whole, SEGMENTS), Offer::Apart);
 

@@ -274,7 +274,7 @@ impl Dialler<'_> {
             .gate
             .knock(&target, offset)
             .map_err(|e| address(e.to_string()))?;
-        let config = self.factory.client_config(&knock, accept);
+        let config = self.factory.client_config(&knock, accept, addr);
         let connecting = self
             .endpoint
             .connect_with(config, addr, &name)

@@ -25,6 +25,7 @@ use crate::mesh::window;
 use super::congestion::Tolerant;
 use super::crypto::{KeyedClient, KeyedServer};
 use super::gate::SharedGate;
+use super::mtu;
 use super::runtime::QuietRuntime;
 use super::socket::FilteredSocket;
 use super::sparing::SparingSocket;
@@ -33,11 +34,8 @@ use super::verify::{Accept, RawKeyVerifier, certified_key, provider};
 /// ALPN of the mesh.
 pub const ALPN: &[u8] = b"warren/1";
 
-/// Largest datagram tried by path MTU discovery: a burst of these ([`BURST`](super::batch::BURST))
-/// stays below the 64 KiB a UDP send may have, and jumbo LANs and loopback profit.
-const MTU_UPPER: u16 = 6_500;
 /// Must be at least the MTU; receive buffers grow with it.
-pub(super) const MAX_UDP_PAYLOAD: u16 = 6_600;
+pub(super) const MAX_UDP_PAYLOAD: u16 = mtu::MAX + 150;
 /// Socket buffers asked for; the system's limit may be lower.
 const SOCKET_BUFFER: usize = 4 << 20;
 /// Packets are lost when others arrive that were sent later by this part of a round trip, and never
@@ -59,7 +57,6 @@ pub struct Factory {
     server: Arc<QuicServerConfig>,
     pinned: Arc<QuicClientConfig>,
     learning: Arc<QuicClientConfig>,
-    transport: Arc<TransportConfig>,
 }
 
 impl Factory {
@@ -81,7 +78,6 @@ impl Factory {
             server: server_tls(&provider, verifier, Arc::clone(&key))?,
             pinned: client(Accept::Pinned)?,
             learning: client(Accept::LearnOnce)?,
-            transport: Arc::new(transport()),
         })
     }
 
@@ -120,11 +116,12 @@ impl Factory {
             .map_err(io::Error::other)?;
         let cids = self.gate.cids();
         config.cid_generator(move || Box::new(cids.clone()));
-        let server = Some(self.server_config());
+        let server = Some(self.server_config(None));
         Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(QuietRuntime))
     }
 
-    fn server_config(&self) -> ServerConfig {
+    /// The configuration of what `peer` dials, if it is known already.
+    pub(super) fn server_config(&self, peer: Option<SocketAddr>) -> ServerConfig {
         let crypto = KeyedServer::new(Arc::clone(&self.server), self.gate.clone());
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         // No NEW_TOKEN, no Retry: a first packet is never useful twice.
@@ -134,12 +131,12 @@ impl Factory {
         config.max_incoming(256);
         config.incoming_buffer_size(16 << 10);
         config.incoming_buffer_size_total(2 << 20);
-        config.transport_config(Arc::clone(&self.transport));
+        config.transport_config(Arc::new(transport(peer)));
         config
     }
 
-    /// The configuration of one dial. Never reused: it carries the dial's knock.
-    pub fn client_config(&self, knock: &Knock, accept: Accept) -> ClientConfig {
+    /// The configuration of one dial to `peer`. Never reused: it carries the dial's knock.
+    pub fn client_config(&self, knock: &Knock, accept: Accept, peer: SocketAddr) -> ClientConfig {
         let tls = match accept {
             Accept::Pinned => &self.pinned,
             Accept::LearnOnce => &self.learning,
@@ -149,7 +146,7 @@ impl Factory {
         let dcid = knock.dcid;
         config.initial_dst_cid_provider(Arc::new(move || quinn::ConnectionId::new(&dcid)));
         config.token_store(Arc::new(NoneTokenStore));
-        config.transport_config(Arc::clone(&self.transport));
+        config.transport_config(Arc::new(transport(Some(peer))));
         config
     }
 }
@@ -192,14 +189,14 @@ fn client_tls(
 }
 
 /// Transport parameters until Hello was checked; [`open_up`] raises them.
-fn transport() -> TransportConfig {
-    let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(MTU_UPPER);
+fn transport(peer: Option<SocketAddr>) -> TransportConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(peer.map_or(mtu::MAX, mtu::towards));
     let mut config = TransportConfig::default();
     config
         .initial_rtt(INITIAL_RTT)
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
-        .mtu_discovery_config(Some(mtu))
+        .mtu_discovery_config(Some(discovery))
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))

@@ -11,6 +11,7 @@
 //! | [`hello`] | the first exchange on a connection; only then is it a link |
 //! | [`link`] | frames, tunnels and the end of a link |
 //! | `window`, `congestion` | how much of a link may wait, and how much of a path may be under way |
+//! | `mtu` | how large datagrams to a peer may become |
 //! | `close` | ends a connection so that its peer hears why |
 //! | [`flow`] | datagrams of a link, by flow |
 //! | [`dial`] | races addresses until a Hello is checked |
@@ -40,6 +41,7 @@ mod batch;
 mod close;
 mod congestion;
 mod hub;
+mod mtu;
 mod runtime;
 mod sparing;
 mod udp;

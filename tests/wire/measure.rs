@@ -47,7 +47,11 @@ async fn pair() -> (Daemon, Daemon) {
     (a, b)
 }
 
-pub(crate) async fn open(link: &Link, way: Way, limits: Limits) -> (SendStream, RecvStream, Status) {
+pub(crate) async fn open(
+    link: &Link,
+    way: Way,
+    limits: Limits,
+) -> (SendStream, RecvStream, Status) {
     let (mut send, mut recv) = link.connection.open_bi().await.unwrap();
     let opening = Opening::Measure(Request { way, limits });
     send.write_all(&opening.encode()).await.unwrap();

@@ -76,7 +76,7 @@ impl Puppet {
 
     pub(crate) fn connecting(&self, to: NodeId, at: SocketAddr) -> (quinn::Connecting, Knock) {
         let knock = self.gate.knock(&Target::Node(to), 0).unwrap();
-        let config = self.factory.client_config(&knock, Accept::Pinned);
+        let config = self.factory.client_config(&knock, Accept::Pinned, at);
         let name = pinned_name(&to);
         let connecting = self.endpoint.connect_with(config, at, &name).unwrap();
         (connecting, knock)
@@ -89,7 +89,7 @@ impl Puppet {
         at: SocketAddr,
     ) -> (quinn::Connecting, Knock) {
         let knock = self.gate.knock(&Target::Address(target), 0).unwrap();
-        let config = self.factory.client_config(&knock, Accept::LearnOnce);
+        let config = self.factory.client_config(&knock, Accept::LearnOnce, at);
         let name = learn_name();
         let connecting = self.endpoint.connect_with(config, at, &name).unwrap();
         (connecting, knock)

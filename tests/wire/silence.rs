@@ -319,9 +319,10 @@ async fn a_knock_cannot_be_burnt_by_who_only_saw_it() {
         forged[at..at + 2].copy_from_slice(&(0x4000 | rest).to_be_bytes());
         outsider.send_to(&forged, a.addr()).unwrap();
     }
-    let config = puppet
-        .factory
-        .client_config(&knock, warren::net::verify::Accept::Pinned);
+    let config =
+        puppet
+            .factory
+            .client_config(&knock, warren::net::verify::Accept::Pinned, a.addr());
     let name = warren::net::verify::pinned_name(&a.id());
     let connecting = puppet.endpoint.connect_with(config, a.addr(), &name);
     connecting.unwrap().await.unwrap();
