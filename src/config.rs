@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 pub(crate) use layer::Layer;
 pub(crate) use values::{
     Bytes, Expose, FailoverArg, Http, Ingress, Listen, ListenFor, LogFilter, LogFormat, ModeArg,
-    Peer, PerSecond, ProxyArg, SecretText, Server, Span, SpanOrOff, Target,
+    Peer, PerSecond, ProxyArg, SecretText, Server, Span, SpanOrOff, Target, TunnelMemory,
 };
 
 /// How long running connections may take to end when the daemon stops.

@@ -141,6 +141,9 @@ fn builder(config: &Config, token: Option<TokenText>) -> NodeBuilder {
         .admin_socket(true)
         .networks(config.held())
         .drain_timeout(config.drain_timeout());
+    if let Some(bytes) = set.tunnel_memory {
+        builder = builder.tunnel_memory(bytes.0);
+    }
     // Not given, the node falls back to a free port where the default one is taken.
     builder = match &set.http {
         Some(http) => builder.http(http.0),

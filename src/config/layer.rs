@@ -7,7 +7,7 @@ use warren::mesh::name::Name;
 use super::ConfigError;
 use super::values::{
     Bytes, Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer,
-    PerSecond, ProxyArg, SecretText, Span, SpanOrOff, Target,
+    PerSecond, ProxyArg, SecretText, Span, SpanOrOff, Target, TunnelMemory,
 };
 
 /// One setting, read from the texts of a variable or a config key.
@@ -54,7 +54,8 @@ setting_from_str!(
     String,
     u64,
     PathBuf,
-    Bytes
+    Bytes,
+    TunnelMemory
 );
 
 impl Setting for bool {
@@ -142,6 +143,8 @@ layer! {
     print_ready "print-ready": bool,
     /// How long running connections may take to end.
     drain_timeout "drain-timeout": Span,
+    /// What tunnels may hold unread.
+    tunnel_memory "tunnel-memory": TunnelMemory,
     /// Listen address of `federated` and `explorer`.
     address "address": Listen,
     /// Service of `federated`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use warren::mesh::addr::{HostPort, PeerAddr};
 use warren::mesh::name::Name;
 use warren::mesh::records::Protocol;
+use warren::mesh::window::MIN_BUDGET;
 use zeroize::Zeroizing;
 
 /// A listen address: `IP:PORT`, `[V6]:PORT`, `localhost:PORT`, or `:PORT` for every address,
@@ -305,6 +306,23 @@ impl FromStr for Bytes {
         };
         let bytes = number.checked_mul(bytes_per_unit).ok_or_else(wrong)?;
         Ok(Self(bytes))
+    }
+}
+
+/// What tunnels may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TunnelMemory(pub(crate) u64);
+
+impl FromStr for TunnelMemory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse()? {
+            Bytes(bytes) if bytes < MIN_BUDGET => Err(format!(
+                "{text} is too little: links need at least {MIN_BUDGET} bytes"
+            )),
+            Bytes(bytes) => Ok(Self(bytes)),
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use super::gate::SharedGate;
 use super::hello::{GreetError, Greeting};
 use super::link::{Link, TunnelGuard, ends_only_the_link, reason};
 use super::refused::Refused;
+use super::window::Budget;
 
 /// Links of one process.
 const MAX_LINKS: usize = 4_096;
@@ -104,6 +105,8 @@ pub struct NetSetup {
     pub tunnels: Arc<dyn TunnelSink>,
     /// Told of every knock that was let in, to keep it beyond a restart (A7).
     pub knock_used: Arc<dyn Fn(&Knock) + Send + Sync>,
+    /// Bytes that the windows of all links may be together.
+    pub tunnel_memory: u64,
 }
 
 /// Why a net did not start.
@@ -139,6 +142,7 @@ pub struct Net {
     alive: Mutex<Alive>,
     events: mpsc::Sender<LinkEvent>,
     tunnels: Arc<dyn TunnelSink>,
+    budget: Arc<Budget>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -171,6 +175,7 @@ impl Net {
             alive: Mutex::new(setup.alive),
             events: setup.events,
             tunnels: setup.tunnels,
+            budget: Arc::new(Budget::new(setup.tunnel_memory)),
             dropped,
         });
         for (_, endpoint) in &net.endpoints {
@@ -377,7 +382,8 @@ impl Net {
             ..up.clone()
         };
         let source = network_of(up.remote.ip());
-        let (link, waiting) = Link::new(id, greeting.peer, source, connection, observes);
+        let budget = Arc::clone(&self.budget);
+        let (link, waiting) = Link::new(id, greeting.peer, source, connection, observes, budget);
         lock(&self.links).insert(id, Arc::clone(&link));
         // The driver must hear of the link before the first frame on it.
         let up = match observes {

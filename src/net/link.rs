@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,7 +24,7 @@ use super::close::close;
 use super::flow::{FlowEnd, Flows};
 use super::hub::LinkEvent;
 use super::refused::Refused;
-use super::window::Windows;
+use super::window::{Budget, Place, Windows};
 
 /// Streams a peer may have open at once on one link.
 const MAX_STREAMS: u32 = 16_384;
@@ -87,6 +88,8 @@ struct Uses {
 /// Counts one tunnel on a link for as long as it is held.
 pub struct TunnelGuard {
     link: Arc<Link>,
+    /// While what it brings is left unread.
+    slow: Option<Place>,
 }
 
 impl TunnelGuard {
@@ -109,6 +112,20 @@ impl TunnelGuard {
     pub fn silence(&self) -> Silence {
         Silence(self.link.lost.subscribe())
     }
+
+    /// What the tunnel brings is left unread. Whether it may be: where the link has no room for
+    /// that and for others, who has waited longest is given up, and woken to hear of it.
+    pub fn may_wait(&mut self, cx: &Context<'_>) -> bool {
+        self.slow = self.link.windows.wait(self.slow, cx);
+        self.slow.is_some()
+    }
+
+    /// All of it has been read.
+    pub fn caught_up(&mut self) {
+        if let Some(place) = self.slow.take() {
+            self.link.windows.caught_up(place);
+        }
+    }
 }
 
 /// Tells when the peer of a link has been silent for too long: who has no answer yet need not wait
@@ -128,6 +145,7 @@ impl Silence {
 
 impl Drop for TunnelGuard {
     fn drop(&mut self) {
+        self.caught_up();
         let mut uses = self.link.uses();
         uses.tunnels -= 1;
         self.link.windows.suit(uses.tunnels);
@@ -141,16 +159,17 @@ impl Drop for TunnelGuard {
 impl Link {
     /// Takes over a greeted connection and raises its limits to those of a member (D27), unless
     /// the peer only `observes`.
-    pub fn new(
+    pub(super) fn new(
         id: LinkId,
         peer: NodeId,
         source: Vec<u8>,
         connection: Connection,
         observes: bool,
+        budget: Arc<Budget>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Bytes>) {
         let windows = match observes {
-            true => Windows::closed(&connection),
-            false => Windows::open(&connection),
+            true => Windows::closed(&connection, budget),
+            false => Windows::open(&connection, budget),
         };
         if !observes {
             connection.set_max_concurrent_bi_streams(VarInt::from_u32(FIRST_STREAMS));
@@ -256,6 +275,7 @@ impl Link {
         self.windows.suit(uses.tunnels);
         Some(TunnelGuard {
             link: Arc::clone(self),
+            slow: None,
         })
     }
 

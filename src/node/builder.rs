@@ -52,6 +52,7 @@ pub struct NodeBuilder {
     pub(super) admin_socket: bool,
     pub(super) clock: Option<Clock>,
     pub(super) drain_timeout: Option<Duration>,
+    pub(super) tunnel_memory: Option<u64>,
     pub(super) held: Held,
     pub(super) timing: Timing,
 }
@@ -171,6 +172,13 @@ impl NodeBuilder {
     /// How long running connections may take to end at shutdown. Default 30 s.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.drain_timeout = Some(limit);
+        self
+    }
+
+    /// Bytes that tunnels may hold, of what was sent and is not read or acknowledged, all together;
+    /// at least [`MIN_BUDGET`](crate::mesh::window::MIN_BUDGET). Default 1 GB.
+    pub fn tunnel_memory(mut self, bytes: u64) -> Self {
+        self.tunnel_memory = Some(bytes);
         self
     }
 

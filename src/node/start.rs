@@ -29,6 +29,7 @@ use crate::mesh::name::{Bucket, MAX_NAME_BYTES, Name, NameError};
 use crate::mesh::observed::is_global;
 use crate::mesh::records::{MAX_ADDRESSES, NodeRecord, VERSION};
 use crate::mesh::token::Token;
+use crate::mesh::window::{DEFAULT_BUDGET, MIN_BUDGET};
 use crate::net::addresses::dialable;
 use crate::net::gate::SharedGate;
 use crate::net::{LinkEvent, Net, NetError, NetSetup};
@@ -337,6 +338,8 @@ impl Start {
                 measuring: Measuring::new(self.clock.clone()),
             }),
             knock_used: Arc::new(knock_used),
+            tunnel_memory: (self.config.tunnel_memory)
+                .map_or(DEFAULT_BUDGET, |bytes| bytes.max(MIN_BUDGET)),
         }
     }
 

@@ -39,8 +39,7 @@ impl Tunnels for Outgoing {
         let opening = self.open_stream(node);
         async move {
             let (send, recv, guard) = opening.await?;
-            let end = QuicEnd::new(send, recv).told_by(guard.silence());
-            Ok(end.holding(guard))
+            Ok(QuicEnd::new(send, recv).on(guard))
         }
         .boxed()
     }
@@ -125,7 +124,7 @@ impl TunnelSink for Incoming {
                         .await;
                 }
                 Ok(Opening::Measure(request)) => {
-                    let near = Guarded::new(QuicEnd::new(send, recv).holding(Some(guard)));
+                    let near = Guarded::new(QuicEnd::new(send, recv).on(guard));
                     Box::pin(measuring.serve(peer, request, near)).await;
                 }
                 Err(error) => {

@@ -4,7 +4,6 @@
 //! [`Pipe`](super::pipe::Pipe) can translate: EOF and FIN, RST and RESET_STREAM, a full socket
 //! buffer and flow control.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -21,7 +20,7 @@ use super::client::Client;
 use super::held::Held;
 use super::scratch::{poll_hold_bytes, poll_move_bytes};
 use crate::mesh::stream::Cut;
-use crate::net::link::{Silence, ends_only_the_link};
+use crate::net::link::{Silence, TunnelGuard, ends_only_the_link};
 
 /// Chunks taken from a QUIC stream, and slices given to one vectored write, at once.
 pub const CHUNKS: usize = 64;
@@ -49,6 +48,8 @@ pub enum ReadFault {
     Lost,
     /// The same, and it says nothing of the other node: no side had a use for the link.
     LetGo,
+    /// What came was left unread for too long.
+    GivenUp,
 }
 
 /// Why no more bytes can be written.
@@ -97,6 +98,12 @@ pub trait End: Send + Unpin {
         to: &mut E,
         held: &mut Held,
     ) -> Poll<Result<usize, MoveFault>>;
+
+    /// What was read waits for the other side. Whether it may: a link has not always the room for
+    /// what nobody reads. Woken when that changes.
+    fn may_wait(&mut self, _cx: &Context<'_>) -> bool {
+        true
+    }
 
     /// Writes some of `bytes`.
     ///
@@ -267,8 +274,7 @@ pub struct QuicEnd {
     pub send: SendStream,
     /// From the other node.
     pub recv: RecvStream,
-    held: Option<Box<dyn Any + Send>>,
-    silence: Option<Silence>,
+    tunnel: Option<TunnelGuard>,
     /// How often writing lets others go first, before it tries again.
     gives_way: u8,
 }
@@ -279,27 +285,20 @@ impl QuicEnd {
         Self {
             send,
             recv,
-            held: None,
-            silence: None,
+            tunnel: None,
             gives_way: 0,
         }
     }
 
-    /// A stream on a link that tells of its peer's `silence`.
-    pub fn told_by(mut self, silence: Silence) -> Self {
-        self.silence = Some(silence);
+    /// A stream that is a `tunnel` of a link, which it counts for until it is dropped.
+    pub fn on(mut self, tunnel: impl Into<Option<TunnelGuard>>) -> Self {
+        self.tunnel = tunnel.into();
         self
     }
 
     /// Tells when the other node has been silent for too long.
     pub fn silence(&self) -> Option<Silence> {
-        self.silence.clone()
-    }
-
-    /// Keeps `guard` for as long as the stream: the link under it counts its tunnels with it.
-    pub fn holding(mut self, guard: impl Any + Send) -> Self {
-        self.held = Some(Box::new(guard));
-        self
+        self.tunnel.as_ref().map(TunnelGuard::silence)
     }
 }
 
@@ -338,7 +337,12 @@ impl End for QuicEnd {
     ) -> Poll<Result<usize, ReadFault>> {
         CHUNKS_READ.with_borrow_mut(|chunks| {
             // `read_chunks` keeps its place in the stream, not in the future: it may be made anew.
-            let read = ready!(pin!(self.recv.read_chunks(chunks)).poll(cx));
+            let Poll::Ready(read) = pin!(self.recv.read_chunks(chunks)).poll(cx) else {
+                if let Some(tunnel) = &mut self.tunnel {
+                    tunnel.caught_up();
+                }
+                return Poll::Pending;
+            };
             let count = read.map_err(|error| quic_read_fault(&error))?.unwrap_or(0);
             let mut bytes = 0;
             for chunk in chunks.iter_mut().take(count) {
@@ -360,6 +364,12 @@ impl End for QuicEnd {
             Poll::Ready(Err(fault)) => Poll::Ready(Err(MoveFault::Write(fault))),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(count)),
         }
+    }
+
+    fn may_wait(&mut self, cx: &Context<'_>) -> bool {
+        self.tunnel
+            .as_mut()
+            .is_none_or(|tunnel| tunnel.may_wait(cx))
     }
 
     fn poll_write(

@@ -211,7 +211,7 @@ impl Exposes {
                     return Err(HeaderError::Kind(KIND_FLOW).into());
                 }
                 (Kind::Tunnel, link) => {
-                    let near = Guarded::new(QuicEnd::new(send, recv).holding(link));
+                    let near = Guarded::new(QuicEnd::new(send, recv).on(link));
                     let summary = self.serve(near, &header).await?;
                     tracing::debug!(peer = peer.short(), %bucket, ?summary, "served");
                 }

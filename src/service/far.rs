@@ -73,6 +73,10 @@ impl End for Far {
         each!(self, end => end.poll_move(cx, to, held))
     }
 
+    fn may_wait(&mut self, cx: &Context<'_>) -> bool {
+        each!(self, end => end.may_wait(cx))
+    }
+
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,

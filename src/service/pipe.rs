@@ -34,6 +34,8 @@ pub enum Ended {
     FarReset,
     /// The link in between was lost.
     LinkLost,
+    /// One side left so much unread for so long that it was given up.
+    GivenUp,
 }
 
 /// What became of a connection.
@@ -123,7 +125,7 @@ impl<N: End, F: End> Pipe<N, F> {
                     }
                     pipe.cut();
                 }
-                Ended::NearReset | Ended::LinkLost => pipe.cut(),
+                Ended::NearReset | Ended::LinkLost | Ended::GivenUp => pipe.cut(),
             }
             pipe.near.disarm();
             pipe.far.disarm();
@@ -148,19 +150,13 @@ impl<N: End, F: End> Pipe<N, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let (near, far) = (&mut self.near.end, &mut self.far.end);
         if let Poll::Ready(Err(fault)) = self.up.poll(cx, near, far) {
-            return Poll::Ready(match fault {
-                Fault::From => Ended::NearReset,
-                Fault::Link => Ended::LinkLost,
-            });
+            return Poll::Ready(fault.ended(Ended::NearReset));
         }
         // A side that reset while it was written to has no orderly end: what is still readable
         // from it is delivered, then its EOF counts as the reset it was.
         self.down.eof_is_reset |= self.up.saw_reset;
         if let Poll::Ready(Err(fault)) = self.down.poll(cx, far, near) {
-            return Poll::Ready(match fault {
-                Fault::From => Ended::FarReset,
-                Fault::Link => Ended::LinkLost,
-            });
+            return Poll::Ready(fault.ended(Ended::FarReset));
         }
         self.up.eof_is_reset |= self.down.saw_reset;
         match (self.up.stage, self.down.stage) {
@@ -177,6 +173,19 @@ enum Fault {
     /// The side that is read has reset the connection.
     From,
     Link,
+    /// The other side does not take what comes from it.
+    GivenUp,
+}
+
+impl Fault {
+    /// The end of a connection whose read side has `reset` it, or not.
+    fn ended(self, reset: Ended) -> Ended {
+        match self {
+            Self::From => reset,
+            Self::Link => Ended::LinkLost,
+            Self::GivenUp => Ended::GivenUp,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -227,6 +236,9 @@ impl Direction {
                     MoveFault::Read(ReadFault::Lost | ReadFault::LetGo)
                     | MoveFault::Write(WriteFault::Lost),
                 )) => return Poll::Ready(Err(Fault::Link)),
+                Poll::Ready(Err(MoveFault::Read(ReadFault::GivenUp))) => {
+                    return Poll::Ready(Err(Fault::GivenUp));
+                }
                 Poll::Ready(Err(MoveFault::Write(refused))) => {
                     self.saw_reset = refused == WriteFault::Reset;
                     self.stage = Stage::Refused;
@@ -244,7 +256,11 @@ impl Direction {
         to: &mut B,
     ) -> Poll<Result<(), MoveFault>> {
         if !self.held.is_empty() {
-            return self.held.poll_write(cx, to).map_err(MoveFault::Write);
+            let wrote = self.held.poll_write(cx, to).map_err(MoveFault::Write);
+            return match wrote.is_pending() && !from.may_wait(cx) {
+                true => Poll::Ready(Err(MoveFault::Read(ReadFault::GivenUp))),
+                false => wrote,
+            };
         }
         if self.stage == Stage::Ending {
             return to.poll_finish(cx).map(|finished| {

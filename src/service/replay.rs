@@ -55,7 +55,7 @@ impl Failure {
 impl From<ReadFault> for Failure {
     fn from(fault: ReadFault) -> Self {
         match fault {
-            ReadFault::Reset => Self::Reset,
+            ReadFault::Reset | ReadFault::GivenUp => Self::Reset,
             ReadFault::Lost => Self::Lost,
             ReadFault::LetGo => Self::LetGo,
         }

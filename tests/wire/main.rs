@@ -26,5 +26,6 @@ mod rotation;
 mod rough;
 mod silence;
 mod skew;
+mod slow;
 mod trim;
 mod vectors;

@@ -19,6 +19,7 @@ use warren::mesh::keys::NetworkKeys;
 use warren::mesh::members::LinkId;
 use warren::mesh::records::{ServiceRecord, display_id};
 use warren::mesh::stream::Status;
+use warren::mesh::window::DEFAULT_BUDGET;
 use warren::mesh::wire::Frame;
 use warren::net::gate::SharedGate;
 use warren::net::link::{TunnelGuard, ends_only_the_link};
@@ -78,6 +79,7 @@ impl Bare {
             events: tell,
             tunnels: Arc::<Echo>::clone(&echo),
             knock_used: Arc::new(|_| {}),
+            tunnel_memory: DEFAULT_BUDGET,
             identity,
         });
         Self {

@@ -7,7 +7,7 @@ use warren::mesh::name::Name;
 
 use crate::config::{
     Expose, FailoverArg, Http, Ingress, Layer, Listen, ListenFor, ModeArg, Peer, ProxyArg,
-    SecretText, Server, Span, SpanOrOff, Target,
+    SecretText, Server, Span, SpanOrOff, Target, TunnelMemory,
 };
 
 /// Flags of `up`, shared by every command that may become the daemon.
@@ -70,6 +70,10 @@ pub(crate) struct NodeArgs {
     /// How long running connections may take to end at exit; default 30s
     #[arg(long, value_name = "DURATION")]
     drain_timeout: Option<Span>,
+    /// What tunnels may hold of bytes that nobody has read yet, all together, at least 64M;
+    /// default 1G. Beyond that, readers that have read nothing for 3 s are given up
+    #[arg(long, value_name = "BYTES")]
+    tunnel_memory: Option<TunnelMemory>,
     /// Print one JSON line on stdout when every listener is bound, and nothing else
     #[arg(long)]
     print_ready: bool,
@@ -196,6 +200,7 @@ impl NodeArgs {
         layer.iptable_prune_after = self.iptable_prune_after;
         layer.no_mdns = said(self.no_mdns);
         layer.drain_timeout = self.drain_timeout;
+        layer.tunnel_memory = self.tunnel_memory;
         layer.print_ready = said(self.print_ready);
     }
 }

@@ -16,6 +16,7 @@ use crate::mesh::id::Identity;
 use crate::mesh::keys::{NetworkKeys, Secret};
 use crate::mesh::records::NodeRecord;
 use crate::mesh::token::Token;
+use crate::mesh::window::DEFAULT_BUDGET;
 use crate::mesh::wire::Frame;
 use crate::net::gate::SharedGate;
 use crate::net::link::TunnelGuard;
@@ -66,6 +67,7 @@ fn net(identity: &Identity) -> (Arc<Net>, mpsc::Sender<LinkEvent>, mpsc::Receive
         events: events.clone(),
         tunnels: Arc::new(NoTunnels),
         knock_used: Arc::new(|_| {}),
+        tunnel_memory: DEFAULT_BUDGET,
     });
     (net.unwrap(), events, links)
 }
