@@ -8,6 +8,7 @@ mod env;
 mod file;
 mod layer;
 mod multiaddr;
+mod shards;
 mod values;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use warren::mesh::networks::Held;
 use zeroize::Zeroizing;
 
 pub(crate) use layer::Layer;
+pub(crate) use shards::Shards;
 pub(crate) use values::{
     Bytes, Expose, FailoverArg, Http, Ingress, Listen, ListenFor, LogFilter, LogFormat, ModeArg,
     Peer, PerSecond, ProxyArg, SecretText, Server, Span, SpanOrOff, Target, TunnelMemory,

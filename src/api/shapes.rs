@@ -105,6 +105,12 @@ pub struct Status {
     pub state: String,
     /// UDP sockets.
     pub udp: Vec<SocketAddr>,
+    /// Threads that carry bytes.
+    #[serde(default = "one_shard")]
+    pub shards: u32,
+    /// Datagrams that came to one of them and were handed over to another.
+    #[serde(default)]
+    pub steered: u64,
     /// Dashboard and API, if on.
     pub http: Option<SocketAddr>,
     /// P2PRC's routes, if on.
@@ -122,6 +128,11 @@ pub struct Status {
     pub problems: Vec<Problem>,
     /// Counted refusals by reason, for example `bad_signature`.
     pub refused: BTreeMap<String, u64>,
+}
+
+/// Daemons that do not say so have one.
+fn one_shard() -> u32 {
+    1
 }
 
 /// Something wrong that persists.

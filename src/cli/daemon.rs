@@ -140,6 +140,7 @@ fn builder(config: &Config, token: Option<TokenText>) -> NodeBuilder {
         .http_token(set.http_token.unwrap_or(false))
         .admin_socket(true)
         .networks(config.held())
+        .shards(config.set.shards.unwrap_or_default().0)
         .drain_timeout(config.drain_timeout());
     if let Some(bytes) = set.tunnel_memory {
         builder = builder.tunnel_memory(bytes.0);

@@ -57,6 +57,12 @@ fn print_node(status: &Status, output: Output) -> Result<(), Failure> {
     for at in &status.udp {
         output.line(format!("udp      {at}"))?;
     }
+    if status.shards > 1 {
+        output.line(format!(
+            "shards   {}; {} datagrams came to another one's socket",
+            status.shards, status.steered
+        ))?;
+    }
     if let Some(at) = status.http {
         output.line(format!("http     http://{at}"))?;
     }

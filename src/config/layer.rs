@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use warren::mesh::name::Name;
 
 use super::ConfigError;
+use super::shards::Shards;
 use super::values::{
     Bytes, Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer,
     PerSecond, ProxyArg, SecretText, Span, SpanOrOff, Target, TunnelMemory,
@@ -51,6 +52,7 @@ setting_from_str!(
     PerSecond,
     LogFormat,
     LogFilter,
+    Shards,
     String,
     u64,
     PathBuf,
@@ -113,6 +115,8 @@ layer! {
     name "name": Name,
     /// UDP addresses.
     listen "listen": Vec<Listen>,
+    /// Threads that carry bytes.
+    shards "shards": Shards,
     /// Addresses others reach this node at.
     advertise "advertise": Vec<Target>,
     /// Nodes to dial.

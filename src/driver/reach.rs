@@ -45,6 +45,12 @@ pub enum ReachError {
 type Answer = Result<LinkId, ReachError>;
 
 impl Driver {
+    /// The link that work for `node` goes over, if one is up.
+    pub fn linked(&self, node: NodeId) -> Option<LinkId> {
+        let known = lock(&self.shown).routes.get(&node).copied();
+        known.filter(|link| self.net.is_up(*link))
+    }
+
     /// The link that work for `node` goes over; without one the node is dialled, once for all who
     /// ask. The link may end before it is used: then ask again, once. Dropping the future leaves
     /// nothing behind but the dial.
@@ -52,8 +58,7 @@ impl Driver {
     /// # Errors
     /// See [`ReachError`].
     pub async fn reach(&self, node: NodeId) -> Result<LinkId, ReachError> {
-        let known = lock(&self.shown).routes.get(&node).copied();
-        if let Some(link) = known.filter(|link| self.net.is_up(*link)) {
+        if let Some(link) = self.linked(node) {
             return Ok(link);
         }
         let mut waiter = self.waiting.join(node).ok_or(ReachError::Busy)?;

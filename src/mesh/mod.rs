@@ -18,6 +18,7 @@
 //! | [`datagram`], [`flows`] | which flow a datagram belongs to, and which flows there are |
 //! | [`pace`] | what datagrams leave to streams |
 //! | [`congestion`], [`window`] | how much may be under way on a path, and wait on a link |
+//! | [`shard`] | how many threads carry bytes, and which one a connection is on |
 
 pub mod addr;
 pub mod alive;
@@ -50,6 +51,7 @@ pub mod records;
 pub mod resolve;
 pub mod restraint;
 pub mod rings;
+pub mod shard;
 pub mod stream;
 pub mod suspicion;
 pub mod sync;

@@ -82,22 +82,22 @@ impl Admission {
     }
 }
 
-/// Accepts on one endpoint until the net shuts down.
-pub async fn run(net: Arc<Net>, endpoint: Endpoint) {
+/// Accepts on one endpoint, that of `shard`, until the net shuts down.
+pub async fn run(net: Arc<Net>, endpoint: Endpoint, shard: u32) {
     loop {
         let incoming = tokio::select! {
             () = net.stop.cancelled() => return,
             incoming = endpoint.accept() => incoming,
         };
         match incoming {
-            Some(incoming) => consider(&net, incoming),
+            Some(incoming) => consider(&net, incoming, shard),
             None => return,
         }
     }
 }
 
 /// Ignores or accepts. An `Incoming` is never dropped: its drop would answer.
-fn consider(net: &Arc<Net>, incoming: Incoming) {
+fn consider(net: &Arc<Net>, incoming: Incoming, shard: u32) {
     let now = net.gate.clock().now().mono;
     let knock = net.gate.lock().recall(&incoming.orig_dst_cid()).cloned();
     let from = incoming.remote_address().ip();
@@ -126,7 +126,12 @@ fn consider(net: &Arc<Net>, incoming: Incoming) {
         Ok(connecting) => {
             (net.knock_used)(&knock);
             let answered = Arc::new(AtomicBool::new(false));
-            let handshake = handshake(Arc::clone(net), connecting, knock, Arc::clone(&answered));
+            let dial = Dial {
+                connecting,
+                knock,
+                shard,
+            };
+            let handshake = handshake(Arc::clone(net), dial, Arc::clone(&answered));
             let task = net.tasks.spawn(handshake).abort_handle();
             let mut admission = net.admission();
             admission.took(now, from);
@@ -138,7 +143,19 @@ fn consider(net: &Arc<Net>, incoming: Incoming) {
     }
 }
 
-async fn handshake(net: Arc<Net>, connecting: Connecting, knock: Knock, answered: Arc<AtomicBool>) {
+/// A dial that was let in.
+struct Dial {
+    connecting: Connecting,
+    knock: Knock,
+    shard: u32,
+}
+
+async fn handshake(net: Arc<Net>, dial: Dial, answered: Arc<AtomicBool>) {
+    let Dial {
+        connecting,
+        knock,
+        shard,
+    } = dial;
     let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE_LIMIT, connecting).await else {
         return;
     };
@@ -151,7 +168,7 @@ async fn handshake(net: Arc<Net>, connecting: Connecting, knock: Knock, answered
         features: 0,
     };
     match greeter.answer(&connection).await {
-        Ok(greeting) => net.establish(connection, greeting, None).await,
+        Ok(greeting) => net.establish(connection, greeting, None, shard).await,
         Err(error) => net.refuse(&connection, &error).await,
     }
 }

@@ -95,6 +95,7 @@ impl DialError {
 struct Reached {
     connection: Connection,
     greeting: Greeting,
+    shard: u32,
 }
 
 /// Dials for the brain and reports the link or the failure.
@@ -105,7 +106,12 @@ pub async fn dial(net: Arc<Net>, dialled: Dialled, targets: Vec<HostPort>) {
     };
     match race(&net, pin, &targets, 0).await {
         Ok(reached) => {
-            net.establish(reached.connection, reached.greeting, Some(dialled))
+            let Reached {
+                connection,
+                greeting,
+                shard,
+            } = reached;
+            net.establish(connection, greeting, Some(dialled), shard)
                 .await;
         }
         Err(error) => {
@@ -210,10 +216,14 @@ async fn attempt(
     addr: SocketAddr,
     offset: i64,
 ) -> Result<Reached, DialError> {
-    let endpoint = net.endpoint_for(addr).ok_or_else(|| DialError::Address {
-        at: at.clone(),
-        cause: "no socket of this node reaches this kind of address".to_owned(),
-    })?;
+    let shard = net.sockets.shard_for(pin, addr);
+    let endpoint = net
+        .sockets
+        .reaching(addr, shard)
+        .ok_or_else(|| DialError::Address {
+            at: at.clone(),
+            cause: "no socket of this node reaches this kind of address".to_owned(),
+        })?;
     let dialler = Dialler {
         endpoint,
         gate: &net.gate,
@@ -228,6 +238,7 @@ async fn attempt(
         Ok(greeting) => Ok(Reached {
             connection,
             greeting,
+            shard,
         }),
         Err(error) => {
             net.refuse(&connection, &error).await;

@@ -1,7 +1,7 @@
 //! One QUIC endpoint per listen address; client and server share its socket (security.md §4).
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -15,20 +15,23 @@ use quinn::{
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::mesh::id::Identity;
 use crate::mesh::knock::Knock;
 use crate::mesh::pace::MAX_QUEUE;
 use crate::mesh::window;
 
+use super::bind::{udp_socket, udp_sockets};
+use super::cid::OwnCids;
 use super::congestion::Tolerant;
 use super::crypto::{KeyedClient, KeyedServer};
 use super::gate::SharedGate;
 use super::mtu;
 use super::runtime::QuietRuntime;
+use super::shards::Shards;
 use super::socket::FilteredSocket;
 use super::sparing::SparingSocket;
+use super::steer::{Seat, Steered};
 use super::verify::{Accept, RawKeyVerifier, certified_key, provider};
 
 /// ALPN of the mesh.
@@ -36,8 +39,6 @@ pub const ALPN: &[u8] = b"warren/1";
 
 /// Must be at least the MTU; receive buffers grow with it.
 pub(super) const MAX_UDP_PAYLOAD: u16 = mtu::MAX + 150;
-/// Socket buffers asked for; the system's limit may be lower.
-const SOCKET_BUFFER: usize = 4 << 20;
 /// Packets are lost when others arrive that were sent later by this part of a round trip, and never
 /// by how many those are: on a fast path few milliseconds are hundreds (as RFC 8985 has it).
 const LATE: f32 = 1.25;
@@ -86,8 +87,36 @@ impl Factory {
     /// # Errors
     /// The address cannot be bound.
     pub fn bind(&self, addr: SocketAddr, dropped: Arc<AtomicU64>) -> io::Result<Endpoint> {
-        let socket = self.filtered(addr, dropped)?;
-        self.endpoint(Arc::new(socket))
+        let runtime = QuietRuntime::here();
+        let socket = self.filtered(udp_socket(addr)?, &runtime, dropped)?;
+        self.endpoint(Arc::new(socket), runtime, self.gate.cids())
+    }
+
+    /// Binds an endpoint on each shard to one address. What comes to one of them for another is
+    /// handed over, and counted in `steered`.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub(super) fn bind_all(
+        &self,
+        addr: SocketAddr,
+        shards: &Shards,
+        dropped: &Arc<AtomicU64>,
+        steered: &Arc<Steered>,
+    ) -> io::Result<Vec<Endpoint>> {
+        if shards.count() == 1 {
+            return Ok(vec![self.bind(addr, Arc::clone(dropped))?]);
+        }
+        let sockets = udp_sockets(addr, shards.count())?;
+        let seats = Seat::all(shards.count(), steered);
+        let mut endpoints = Vec::new();
+        for ((socket, seat), (shard, runtime)) in sockets.into_iter().zip(seats).zip(shards.all()) {
+            let runtime = QuietRuntime::on(runtime);
+            let socket = self.filtered(socket, &runtime, Arc::clone(dropped))?;
+            let cids = self.gate.cids().of(shard);
+            endpoints.push(self.endpoint(Arc::new(socket.seated(seat)), runtime, cids)?);
+        }
+        Ok(endpoints)
     }
 
     /// Binds one endpoint that only dials, and spares who does not answer (module `sparing`).
@@ -95,29 +124,41 @@ impl Factory {
     /// # Errors
     /// The system has no socket to give.
     pub fn bind_sparing(&self) -> io::Result<Endpoint> {
-        let any = |ip: IpAddr| self.filtered(SocketAddr::new(ip, 0), Arc::default());
+        let any = |ip: IpAddr| udp_socket(SocketAddr::new(ip, 0));
         // Where there is no IPv6 its wildcard cannot be bound.
         let both = any(Ipv6Addr::UNSPECIFIED.into());
         let socket = both.or_else(|_| any(Ipv4Addr::UNSPECIFIED.into()))?;
-        self.endpoint(Arc::new(SparingSocket::new(socket)))
+        let runtime = QuietRuntime::here();
+        let socket = self.filtered(socket, &runtime, Arc::default())?;
+        let socket = Arc::new(SparingSocket::new(socket));
+        self.endpoint(socket, runtime, self.gate.cids())
     }
 
-    fn filtered(&self, addr: SocketAddr, dropped: Arc<AtomicU64>) -> io::Result<FilteredSocket> {
-        let inner = QuietRuntime.wrap_udp_socket(udp_socket(addr)?)?;
+    fn filtered(
+        &self,
+        socket: UdpSocket,
+        runtime: &QuietRuntime,
+        dropped: Arc<AtomicU64>,
+    ) -> io::Result<FilteredSocket> {
+        let inner = runtime.wrap_udp_socket(socket)?;
         FilteredSocket::new(inner, self.gate.clone(), dropped)
     }
 
-    fn endpoint(&self, socket: Arc<dyn AsyncUdpSocket>) -> io::Result<Endpoint> {
+    fn endpoint(
+        &self,
+        socket: Arc<dyn AsyncUdpSocket>,
+        runtime: QuietRuntime,
+        cids: OwnCids,
+    ) -> io::Result<Endpoint> {
         let mut config = EndpointConfig::default();
         // Greasing clears the fixed bit at random; the filter would drop those packets.
         config.supported_versions(vec![1]).grease_quic_bit(false);
         config
             .max_udp_payload_size(MAX_UDP_PAYLOAD)
             .map_err(io::Error::other)?;
-        let cids = self.gate.cids();
         config.cid_generator(move || Box::new(cids.clone()));
         let server = Some(self.server_config(None));
-        Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(QuietRuntime))
+        Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(runtime))
     }
 
     /// The configuration of what `peer` dials, if it is known already.
@@ -211,18 +252,4 @@ fn transport(peer: Option<SocketAddr>) -> TransportConfig {
         // before the link's own frames.
         .send_fairness(true);
     config
-}
-
-/// A UDP socket with large buffers; an IPv6 wildcard takes IPv4 as well.
-fn udp_socket(addr: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-    if let IpAddr::V6(ip) = addr.ip() {
-        socket.set_only_v6(!ip.is_unspecified())?;
-    }
-    // The system clamps these to its limits; smaller buffers cost speed, not correctness.
-    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    Ok(socket.into())
 }

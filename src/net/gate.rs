@@ -19,6 +19,17 @@ pub struct SharedGate {
     clock: Clock,
 }
 
+/// What becomes of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is not from a member.
+    Drop,
+    /// It opens a connection on the shard it has come to, whichever that is.
+    Here,
+    /// It belongs to a connection on this shard.
+    Shard(u32),
+}
+
 impl SharedGate {
     /// Opens the gate of `me`; `open == false` makes an observer that nobody can dial.
     pub fn new(clock: Clock, network: NetworkKeys, me: NodeId, open: bool) -> Self {
@@ -35,6 +46,12 @@ impl SharedGate {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same gate, for sockets of so many shards.
+    pub(super) fn among(mut self, shards: u32) -> Self {
+        self.cids = self.cids.among(shards);
+        self
+    }
+
     /// Generator of this process's connection ids.
     pub fn cids(&self) -> OwnCids {
         self.cids.clone()
@@ -45,16 +62,22 @@ impl SharedGate {
         &self.clock
     }
 
-    /// Whether a datagram that came to `to` may go on to QUIC.
-    pub fn admits(&self, datagram: &[u8], to: Option<SocketAddr>) -> bool {
+    /// Whether a datagram that came to `to` may go on to QUIC, and where.
+    pub fn judge(&self, datagram: &[u8], to: Option<SocketAddr>) -> Verdict {
         match classify(datagram) {
-            Datagram::Drop => false,
-            Datagram::ForConnection(cid) => self.cids.is_own(&cid),
+            Datagram::Drop => Verdict::Drop,
+            Datagram::ForConnection(cid) => match self.cids.shard(&cid) {
+                Some(shard) => Verdict::Shard(shard),
+                None => Verdict::Drop,
+            },
             Datagram::Knock(dcid) => {
                 let now = self.clock.now();
                 let mut gate = self.lock();
                 gate.turn(now);
-                gate.admit(now.mono, &dcid, to)
+                match gate.admit(now.mono, &dcid, to) {
+                    true => Verdict::Here,
+                    false => Verdict::Drop,
+                }
             }
         }
     }

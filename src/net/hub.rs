@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
-use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,13 +26,15 @@ use crate::mesh::observed::network_of;
 use crate::mesh::wire::Frame;
 
 use super::accept::{self, Admission};
-use super::close::{close, close_endpoint};
+use super::close::close;
 use super::dial;
 use super::endpoint::Factory;
 use super::gate::SharedGate;
 use super::hello::{GreetError, Greeting};
 use super::link::{Link, TunnelGuard, ends_only_the_link, reason};
 use super::refused::Refused;
+use super::shards::Shards;
+use super::sockets::Sockets;
 use super::window::Budget;
 
 /// Links of one process.
@@ -97,6 +101,8 @@ pub struct NetSetup {
     pub gate: SharedGate,
     /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
+    /// How many threads carry bytes; one is the thread this node runs on.
+    pub shards: NonZeroU32,
     /// This node's first sign of life.
     pub alive: Alive,
     /// Where events go. Bounded: a slow driver slows the links down, not the process.
@@ -121,6 +127,14 @@ pub enum NetError {
         /// Why.
         source: io::Error,
     },
+    /// The threads cannot be had.
+    #[error("{count} shards: {source}")]
+    Shards {
+        /// How many were asked for.
+        count: NonZeroU32,
+        /// Why.
+        source: io::Error,
+    },
     /// TLS refused its own configuration.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -135,7 +149,7 @@ pub struct Net {
     pub(super) tasks: TaskTracker,
     pub(super) knock_used: Arc<dyn Fn(&Knock) + Send + Sync>,
     pub(super) refused: Refused,
-    endpoints: Vec<(SocketAddr, Endpoint)>,
+    pub(super) sockets: Sockets,
     links: Mutex<HashMap<LinkId, Arc<Link>>>,
     next_link: AtomicU64,
     admission: Mutex<Admission>,
@@ -143,32 +157,29 @@ pub struct Net {
     events: mpsc::Sender<LinkEvent>,
     tunnels: Arc<dyn TunnelSink>,
     budget: Arc<Budget>,
-    dropped: Arc<AtomicU64>,
 }
 
 impl Net {
     /// Binds every address and starts to accept.
     ///
     /// # Errors
-    /// The first address that cannot be bound; those before it are released.
+    /// The first address that cannot be bound; those before it are released. Or the system has no
+    /// threads for the shards.
     pub fn start(setup: NetSetup) -> Result<Arc<Self>, NetError> {
-        let factory = Factory::new(&setup.identity, setup.gate.clone())?;
-        let dropped = Arc::new(AtomicU64::new(0));
-        let mut endpoints = Vec::new();
-        for addr in setup.listen {
-            let bind = |source| NetError::Bind { addr, source };
-            let endpoint = factory.bind(addr, Arc::clone(&dropped)).map_err(bind)?;
-            endpoints.push((endpoint.local_addr().map_err(bind)?, endpoint));
-        }
+        let count = setup.shards;
+        let shards = Shards::start(count).map_err(|source| NetError::Shards { count, source })?;
+        let gate = setup.gate.among(shards.count());
+        let factory = Factory::new(&setup.identity, gate.clone())?;
+        let sockets = Sockets::bind(&factory, setup.listen, shards)?;
         let net = Arc::new(Self {
-            gate: setup.gate,
+            gate,
             me: setup.identity.id(),
             factory,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             knock_used: setup.knock_used,
             refused: Refused::default(),
-            endpoints,
+            sockets,
             links: Mutex::default(),
             next_link: AtomicU64::new(1),
             admission: Mutex::default(),
@@ -176,28 +187,41 @@ impl Net {
             events: setup.events,
             tunnels: setup.tunnels,
             budget: Arc::new(Budget::new(setup.tunnel_memory)),
-            dropped,
         });
-        for (_, endpoint) in &net.endpoints {
-            net.tasks
-                .spawn(accept::run(Arc::clone(&net), endpoint.clone()));
+        for (endpoint, (shard, runtime)) in net.sockets.all() {
+            let accepting = accept::run(Arc::clone(&net), endpoint.clone(), shard);
+            net.tasks.spawn_on(accepting, runtime);
         }
         Ok(net)
     }
 
     /// Addresses that were bound.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.endpoints.iter().map(|(addr, _)| *addr).collect()
+        self.sockets.addrs()
     }
 
     /// Datagrams that were not from a member.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.sockets.dropped()
     }
 
-    /// Dials, Hellos and links of members that were refused, by stable reason.
+    /// Datagrams that came to one shard and were handed over to another.
+    pub fn steered(&self) -> u64 {
+        self.sockets.steered().given()
+    }
+
+    /// How many threads carry bytes.
+    pub fn shards(&self) -> u32 {
+        self.sockets.shards.count()
+    }
+
+    /// Dials, Hellos and links of members that were refused, by stable reason, and datagrams that
+    /// a shard had no room for.
     pub fn refused(&self) -> BTreeMap<&'static str, u64> {
-        self.refused.counts()
+        let mut counts = self.refused.counts();
+        let lost = self.sockets.steered().lost();
+        counts.extend((lost > 0).then_some(("shard_overflow", lost)));
+        counts
     }
 
     /// The gate.
@@ -234,20 +258,19 @@ impl Net {
         longest.min(Duration::from_secs(u64::from(interval)) * 3 / 2)
     }
 
-    /// The socket that reaches `addr`: one of the same family, an IPv6 wildcard reaches both.
-    pub(super) fn endpoint_for(&self, addr: SocketAddr) -> Option<&Endpoint> {
-        let same = |local: &SocketAddr| local.is_ipv4() == addr.is_ipv4();
-        let dual = |local: &SocketAddr| local.is_ipv6() && local.ip().is_unspecified();
-        // A socket bound to loopback reaches nothing else, and the other way round.
-        let near = |local: &SocketAddr| {
-            local.ip().is_unspecified() || local.ip().is_loopback() == addr.ip().is_loopback()
-        };
-        let fits =
-            |(local, _): &&(SocketAddr, Endpoint)| (same(local) || dual(local)) && near(local);
-        self.endpoints
-            .iter()
-            .find(fits)
-            .map(|(_, endpoint)| endpoint)
+    /// Where work over `link` to `peer` shall run, or, without one, over the link that a dial would
+    /// make; what is for this node itself runs anywhere. `None`: here, like everything.
+    pub fn runtime(&self, peer: NodeId, link: Option<LinkId>) -> Option<Handle> {
+        let shards = &self.sockets.shards;
+        if shards.count() == 1 {
+            return None;
+        }
+        if peer == self.me {
+            return Some(shards.next().clone());
+        }
+        let link = link.and_then(|link| self.link(link));
+        let dialled = || shards.runtime(shards.of(&peer)).clone();
+        Some(link.map_or_else(dialled, |link| link.runtime.clone()))
     }
 
     /// Starts a dial.
@@ -357,13 +380,14 @@ impl Net {
             .map_err(|error| OpenError::Ended(reason(&error)))
     }
 
-    /// Makes a greeted connection a link and runs it. That of an observer stays within what it
+    /// Makes a greeted connection on `shard` a link and runs it there. That of an observer stays within what it
     /// had before its Hello, and carries nothing but what it is shown.
     pub(super) async fn establish(
         self: &Arc<Self>,
         connection: Connection,
         greeting: Greeting,
         dialled: Option<Dialled>,
+        shard: u32,
     ) {
         let id = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
         let observes = greeting.hello.observes();
@@ -383,7 +407,16 @@ impl Net {
         };
         let source = network_of(up.remote.ip());
         let budget = Arc::clone(&self.budget);
-        let (link, waiting) = Link::new(id, greeting.peer, source, connection, observes, budget);
+        let runtime = self.sockets.shards.runtime(shard).clone();
+        let (link, waiting) = Link::new(
+            id,
+            greeting.peer,
+            source,
+            connection,
+            observes,
+            budget,
+            runtime.clone(),
+        );
         lock(&self.links).insert(id, Arc::clone(&link));
         // The driver must hear of the link before the first frame on it.
         let up = match observes {
@@ -396,7 +429,7 @@ impl Net {
             self.tell(LinkEvent::Clock { peer, ahead_s }).await;
         }
         let net = Arc::clone(self);
-        self.tasks.spawn(async move {
+        let run = async move {
             let control = (greeting.send, greeting.recv);
             let serve = |send, recv, guard| {
                 if !observes {
@@ -414,7 +447,8 @@ impl Net {
                 reason: reason(&end),
             };
             net.tell(LinkEvent::Input(down)).await;
-        });
+        };
+        self.tasks.spawn_on(run, &runtime);
     }
 
     /// Closes a connection that did not become a link, and tells about a wrong clock.
@@ -459,17 +493,14 @@ impl Net {
         let heard = join_all(links.iter().map(|link| link.closed()));
         let _ = tokio::time::timeout(limit, heard).await;
         links.iter().for_each(|link| link.close(CloseCode::Done));
-        for (_, endpoint) in &self.endpoints {
-            close_endpoint(endpoint, CloseCode::Done);
-        }
+        self.sockets.close();
         self.tasks.close();
         let told = async {
-            for (_, endpoint) in &self.endpoints {
-                endpoint.wait_idle().await;
-            }
+            self.sockets.idle().await;
             self.tasks.wait().await;
         };
         let _ = tokio::time::timeout(limit, told).await;
+        self.sockets.shards.end().await;
     }
 }
 

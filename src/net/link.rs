@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
@@ -63,6 +64,8 @@ pub struct Link {
     pub(super) source: Vec<u8>,
     /// The peer is no member: it is shown who is here, and that is all.
     pub(super) observes: bool,
+    /// Where its tunnels run.
+    pub(super) runtime: Handle,
     connection: Connection,
     queue: mpsc::UnboundedSender<Bytes>,
     queued: AtomicUsize,
@@ -166,6 +169,7 @@ impl Link {
         connection: Connection,
         observes: bool,
         budget: Arc<Budget>,
+        runtime: Handle,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Bytes>) {
         let windows = match observes {
             true => Windows::closed(&connection, budget),
@@ -180,6 +184,7 @@ impl Link {
             peer,
             source,
             observes,
+            runtime,
             connection,
             queue,
             queued: AtomicUsize::new(0),

@@ -8,6 +8,8 @@
 //! | [`verify`] | raw public keys: who the peer is, pinned or learnt once |
 //! | [`endpoint`] | one QUIC endpoint per listen address, client and server on one socket |
 //! | `runtime` | tokio for QUIC, with timers that do not wake the process for nothing |
+//! | [`shards`] | the threads that carry bytes; `sockets`: those of each address |
+//! | `steer` | hands datagrams over to the shard they belong to |
 //! | [`hello`] | the first exchange on a connection; only then is it a link |
 //! | [`link`] | frames, tunnels and the end of a link |
 //! | `window`, `congestion` | how much of a link may wait, and how much of a path may be under way |
@@ -34,16 +36,20 @@ pub mod hello;
 pub mod link;
 pub mod observe;
 pub mod refused;
+pub mod shards;
 pub mod socket;
 pub mod verify;
 
 mod batch;
+mod bind;
 mod close;
 mod congestion;
 mod hub;
 mod mtu;
 mod runtime;
+mod sockets;
 mod sparing;
+mod steer;
 mod udp;
 mod window;
 

@@ -9,24 +9,40 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
+use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep_until};
 
 use super::udp::PolledSocket;
 
-/// quinn's runtime for tokio, but for its timers and its socket.
+/// quinn's runtime for tokio, but for its timers and its socket. An endpoint and its connections
+/// run on it wherever they are asked for.
 #[derive(Debug)]
-pub(super) struct QuietRuntime;
+pub(super) struct QuietRuntime(Handle);
+
+impl QuietRuntime {
+    /// The runtime that this is called on.
+    pub(super) fn here() -> Self {
+        Self(Handle::current())
+    }
+
+    /// That of a shard.
+    pub(super) fn on(shard: &Handle) -> Self {
+        Self(shard.clone())
+    }
+}
 
 impl Runtime for QuietRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        // Only connections ask, and those are here.
         Box::pin(Timer(Box::pin(sleep_until(at.into()))))
     }
 
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        TokioRuntime.spawn(task);
+        self.0.spawn(task);
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let _here = self.0.enter();
         Ok(Arc::new(PolledSocket::new(socket)?))
     }
 

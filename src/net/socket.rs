@@ -14,7 +14,8 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use crate::mesh::filter::compact;
 
 use super::endpoint::MAX_UDP_PAYLOAD;
-use super::gate::SharedGate;
+use super::gate::{SharedGate, Verdict};
+use super::steer::Seat;
 
 /// Most bytes of one GRO batch: the length field of a UDP datagram has 16 bits (RFC 768).
 const MAX_BATCH_BYTES: usize = 1 << 16;
@@ -25,6 +26,8 @@ pub struct FilteredSocket {
     gate: SharedGate,
     local: SocketAddr,
     dropped: Arc<AtomicU64>,
+    /// The other sockets of its address, if there are any.
+    seat: Option<Seat>,
 }
 
 impl FilteredSocket {
@@ -43,7 +46,52 @@ impl FilteredSocket {
             gate,
             local,
             dropped,
+            seat: None,
         })
+    }
+
+    /// Makes it one of several sockets of its address.
+    pub(super) fn seated(mut self, seat: Seat) -> Self {
+        self.seat = Some(seat);
+        self
+    }
+
+    /// Keeps of a batch what is for this shard, and hands over what is for others.
+    fn sort(&self, batch: &mut [u8], meta: &mut RecvMeta) {
+        let to = self.destination(meta);
+        let here = |shard| self.seat.as_ref().is_none_or(|seat| seat.shard() == shard);
+        let whole = batch.len();
+        let mut refused = 0;
+        let mut astray: Vec<(u32, Vec<u8>)> = Vec::new();
+        // A batch without anything left keeps length 0 and is not polled away here: QUIC's
+        // work limiter must count it, or a flood would starve everything else.
+        meta.len = compact(batch, meta.stride, |datagram| {
+            match self.gate.judge(datagram, to) {
+                Verdict::Here => true,
+                Verdict::Shard(shard) if here(shard) => true,
+                Verdict::Shard(shard) => {
+                    match astray.last_mut().filter(|(last, _)| *last == shard) {
+                        Some((_, bytes)) => bytes.extend_from_slice(datagram),
+                        None => {
+                            let mut bytes = Vec::with_capacity(whole);
+                            bytes.extend_from_slice(datagram);
+                            astray.push((shard, bytes));
+                        }
+                    }
+                    false
+                }
+                Verdict::Drop => {
+                    refused += 1;
+                    false
+                }
+            }
+        });
+        self.dropped.fetch_add(refused, Ordering::Relaxed);
+        if let Some(seat) = &self.seat {
+            for (shard, bytes) in astray {
+                seat.give(shard, meta, bytes);
+            }
+        }
     }
 
     /// Where the datagrams of one batch were really sent to (pktinfo), if the system says so or
@@ -76,24 +124,23 @@ impl AsyncUdpSocket for FilteredSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let seat = self.seat.as_ref();
+        // Judged already, where they came.
+        let taken = seat.map_or(0, |seat| seat.poll_take(cx, bufs, meta));
+        let (bufs, meta) = (&mut bufs[taken..], &mut meta[taken..]);
+        if bufs.is_empty() {
+            return Poll::Ready(Ok(taken));
+        }
         let received = match self.inner.poll_recv(cx, bufs, meta) {
             Poll::Ready(Ok(received)) => received,
+            Poll::Pending if taken > 0 => return Poll::Ready(Ok(taken)),
             other => return other,
         };
         for (meta, buf) in meta.iter_mut().zip(bufs.iter_mut()).take(received) {
-            let to = self.destination(meta);
             let batch = buf.get_mut(..meta.len).unwrap_or_default();
-            let mut refused = 0;
-            // A batch without anything left keeps length 0 and is not polled away here: QUIC's
-            // work limiter must count it, or a flood would starve everything else.
-            meta.len = compact(batch, meta.stride, |datagram| {
-                let pass = self.gate.admits(datagram, to);
-                refused += u64::from(!pass);
-                pass
-            });
-            self.dropped.fetch_add(refused, Ordering::Relaxed);
+            self.sort(batch, meta);
         }
-        Poll::Ready(Ok(received))
+        Poll::Ready(Ok(taken + received))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

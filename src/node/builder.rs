@@ -1,6 +1,7 @@
 //! Settings of a node about to start.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ pub struct NodeBuilder {
     pub(super) intervals: Option<(Interval, Interval)>,
     pub(super) name: Option<Name>,
     pub(super) listen: Option<Vec<SocketAddr>>,
+    pub(super) shards: Option<NonZeroU32>,
     pub(super) advertise: Vec<HostPort>,
     pub(super) connect: Vec<PeerAddr>,
     pub(super) network_id: Option<Name>,
@@ -92,6 +94,13 @@ impl NodeBuilder {
     /// UDP addresses. Default: [`DEFAULT_LISTEN`], or a free port where that is taken.
     pub fn listen(mut self, addrs: Vec<SocketAddr>) -> Self {
         self.listen = Some(addrs);
+        self
+    }
+
+    /// How many threads carry bytes, at most [`MAX_SHARDS`](crate::mesh::shard::MAX_SHARDS). Default
+    /// 1: the runtime that [`NodeBuilder::start`] is called on.
+    pub fn shards(mut self, count: NonZeroU32) -> Self {
+        self.shards = Some(count);
         self
     }
 

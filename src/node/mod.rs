@@ -214,6 +214,8 @@ impl Node {
                 .as_secs(),
             state: self.phase().word().to_owned(),
             udp: self.udp_addrs(),
+            shards: inner.net.shards(),
+            steered: inner.net.steered(),
             http: inner.http,
             p2prc_http: inner.p2prc_http,
             nodes_online: view.nodes.values().filter(|node| node.online).count(),

@@ -29,6 +29,8 @@ pub(super) fn net_error(error: NetError) -> NodeError {
             };
             NodeError::new("in_use", format!("cannot bind UDP {addr}: {source}")).with_hint(hint)
         }
+        NetError::Shards { .. } => NodeError::new("refused", format!("cannot start {error}"))
+            .with_hint("raise the limit of threads or open files, or ask for fewer with --shards"),
         NetError::Tls(_) => NodeError::new("refused", error.to_string()),
     }
 }

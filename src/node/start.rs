@@ -1,6 +1,7 @@
 //! The start of a node, in order: lock the directory, open the store, bind, then dial.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -331,6 +332,7 @@ impl Start {
             identity: self.identity.clone(),
             gate: self.gate.clone(),
             listen,
+            shards: self.config.shards.unwrap_or(NonZeroU32::MIN),
             alive: Alive::sign(network, &self.identity, boot, 0, LifeState::Alive),
             events: events.clone(),
             tunnels: Arc::new(Incoming {

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use quinn::{RecvStream, SendStream};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 use crate::driver::Driver;
 use crate::mesh::id::NodeId;
@@ -52,6 +53,13 @@ impl Tunnels for Outgoing {
             Ok(Linked { send, recv, end })
         }
         .boxed()
+    }
+
+    fn runtime(&self, node: NodeId) -> Option<Handle> {
+        match self.net.shards() {
+            1 => None,
+            _ => self.net.runtime(node, self.driver.linked(node)),
+        }
     }
 
     fn connect_local_flow<'a>(

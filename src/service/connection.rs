@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::client::Client;
@@ -45,25 +46,44 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Serves one client to its end.
-    pub(super) async fn serve(self: Arc<Self>, tcp: TcpStream, from: SocketAddr) {
+    /// The node that a client is tried at first, and the runtime that its link is on; `None`
+    /// where everything runs on one thread, and the node is chosen when it is needed.
+    pub(super) fn first(self: &Arc<Self>) -> Option<(Choice, Handle)> {
+        let me = self.tunnels.view().me;
+        let any = self.tunnels.runtime(me)?;
+        let first = self.choose(&[]);
+        let node = first.as_ref().map_or(me, |flight| flight.node);
+        let runtime = (node != me).then(|| self.tunnels.runtime(node));
+        Some((first, runtime.flatten().unwrap_or(any)))
+    }
+
+    /// Serves one client to its end, at the node that was chosen first if one was.
+    pub(super) fn serve(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        from: SocketAddr,
+        first: Option<Choice>,
+    ) -> impl Future<Output = ()> + Send {
         // Each on the heap by itself: what it takes to find a node, up to 256 KiB and most of the
         // state, is given back before bytes are copied.
-        let begun = Box::pin(self.begin_copying(tcp, from)).await;
-        let Some((copying, flight)) = begun else {
-            return;
-        };
-        let summary = copying.await;
-        let node = flight.node.short();
-        tracing::debug!(%from, bucket = %self.bucket, node, ?summary, "connection ended");
+        let beginning = Box::pin(self.begin_copying(tcp, from, first));
+        async move {
+            let Some((copying, flight)) = beginning.await else {
+                return;
+            };
+            let summary = copying.await;
+            let (bucket, node) = (&flight.shared.bucket, flight.node.short());
+            tracing::debug!(%from, %bucket, node, ?summary, "connection ended");
+        }
     }
 
     /// A connection that has its node, and what copies it; nothing if it is over already.
     async fn begin_copying(
-        &self,
+        self: Arc<Self>,
         tcp: TcpStream,
         from: SocketAddr,
-    ) -> Option<(BoxFuture<'static, Summary>, Flight<'_>)> {
+        first: Option<Choice>,
+    ) -> Option<(BoxFuture<'static, Summary>, Flight)> {
         prepare(&tcp);
         // A socket without an address of its own is gone already.
         let to = tcp.local_addr().ok();
@@ -83,7 +103,7 @@ impl Shared {
         };
         let mut near = Guarded::new(client);
         let mut kept = Kept::default();
-        match self.place(&mut near, &mut kept, &whom).await {
+        match self.place(&mut near, &mut kept, &whom, first).await {
             Placed::At {
                 far,
                 up,
@@ -100,10 +120,17 @@ impl Shared {
     }
 
     /// Finds the node that the connection stays with.
-    async fn place(&self, near: &mut Guarded<Client>, kept: &mut Kept, whom: &Whom) -> Placed<'_> {
+    async fn place(
+        self: &Arc<Self>,
+        near: &mut Guarded<Client>,
+        kept: &mut Kept,
+        whom: &Whom,
+        mut first: Option<Choice>,
+    ) -> Placed {
         let mut tried = Vec::new();
         loop {
-            let mut flight = match self.choose(&tried) {
+            let chosen = first.take().unwrap_or_else(|| self.choose(&tried));
+            let mut flight = match chosen {
                 Ok(flight) => flight,
                 Err(page) => return Placed::Nowhere(page),
             };
@@ -203,7 +230,7 @@ impl Shared {
     }
 
     /// The node to try next, in flight from now on, or the page for when there is none.
-    pub(super) fn choose(&self, tried: &[NodeId]) -> Result<Flight<'_>, Page> {
+    pub(super) fn choose(self: &Arc<Self>, tried: &[NodeId]) -> Choice {
         let view = self.tunnels.view();
         let usable = || {
             let providers = view.providers(&self.bucket).iter();
@@ -233,10 +260,10 @@ impl Shared {
         Ok(self.begin(node, &mut balancer))
     }
 
-    fn begin(&self, node: NodeId, balancer: &mut Balancer) -> Flight<'_> {
+    fn begin(self: &Arc<Self>, node: NodeId, balancer: &mut Balancer) -> Flight {
         balancer.begin(node);
         Flight {
-            shared: self,
+            shared: Arc::clone(self),
             node,
             serving: self.counters.begin(&self.bucket, node),
         }
@@ -264,25 +291,28 @@ struct Whom {
     clippy::large_enum_variant,
     reason = "made once per connection and taken apart at once"
 )]
-enum Placed<'a> {
+enum Placed {
     At {
         far: Guarded<Far>,
         up: Start,
         down: Start,
-        flight: Flight<'a>,
+        flight: Flight,
     },
     Nowhere(Page),
     ClientGone,
 }
 
+/// A node to try, or the page for when there is none.
+pub(super) type Choice = Result<Flight, Page>;
+
 /// A connection that counts as being with a node.
-pub(super) struct Flight<'a> {
-    shared: &'a Shared,
+pub(super) struct Flight {
+    shared: Arc<Shared>,
     pub(super) node: NodeId,
     pub(super) serving: Serving,
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Flight {
     fn drop(&mut self) {
         self.shared.balancer().end(self.node);
     }

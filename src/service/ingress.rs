@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -187,9 +187,7 @@ async fn accept_all(
         match listener.accept().await {
             Ok((tcp, from)) => {
                 pause = PAUSE_FIRST;
-                // On the heap once: a task moves its future several times, and this one is large.
-                let serving = Box::pin(shared.clone().serve(tcp, from));
-                tasks.spawn(abort.clone().run_until_cancelled_owned(serving));
+                place(&shared, tcp, from, &abort, &tasks);
             }
             Err(error) if is_about_one_client(&error) => {}
             Err(error) => {
@@ -201,6 +199,39 @@ async fn accept_all(
             }
         }
     }
+}
+
+/// Gives a client to a task of its own, on the thread of the link it will use.
+fn place(
+    shared: &Arc<Shared>,
+    tcp: TcpStream,
+    from: SocketAddr,
+    abort: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    let shared = Arc::clone(shared);
+    let abort = abort.clone();
+    // On the heap once: a task moves its future several times, and this one is large.
+    match shared.first() {
+        None => {
+            let serving = Box::pin(shared.serve(tcp, from, None));
+            tasks.spawn(abort.run_until_cancelled_owned(serving));
+        }
+        Some((first, runtime)) => {
+            let serving = Box::pin(async move {
+                match moved(tcp) {
+                    Ok(tcp) => shared.serve(tcp, from, Some(first)).await,
+                    Err(error) => tracing::warn!(%from, %error, "a client could not be served"),
+                }
+            });
+            tasks.spawn_on(abort.run_until_cancelled_owned(serving), &runtime);
+        }
+    }
+}
+
+/// The same socket on the poller of the thread that this is called on.
+fn moved(tcp: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(tcp.into_std()?)
 }
 
 /// Errors that `accept` passes on from a connection that died in the backlog.

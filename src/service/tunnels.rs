@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 use super::end::QuicEnd;
 use super::expose::InFlight;
@@ -23,6 +24,12 @@ pub trait Tunnels: Send + Sync + 'static {
     /// declared dead its link must be closed, or its streams hang: that is how connections to a
     /// frozen node move on.
     fn open(&self, node: NodeId) -> BoxFuture<'_, Result<QuicEnd, OpenError>>;
+
+    /// Where connections that go to `node` run best: on the thread of its link. `None` where
+    /// everything runs on one.
+    fn runtime(&self, _node: NodeId) -> Option<Handle> {
+        None
+    }
 
     /// Connects to this node's own server for `bucket`:
     /// [`Exposes::connect_local`](super::expose::Exposes::connect_local).

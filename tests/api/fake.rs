@@ -267,6 +267,8 @@ impl Control for FakeNode {
             uptime_s: 5,
             state: self.state.lock().unwrap().clone(),
             udp: vec!["[::]:7717".parse().unwrap()],
+            shards: 2,
+            steered: 7,
             http: Some("127.0.0.1:7718".parse().unwrap()),
             p2prc_http: None,
             nodes_online: 1,

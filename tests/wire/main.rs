@@ -24,6 +24,7 @@ mod puppet;
 mod rig;
 mod rotation;
 mod rough;
+mod shards;
 mod silence;
 mod skew;
 mod slow;

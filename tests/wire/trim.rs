@@ -75,6 +75,7 @@ impl Bare {
         let net = Net::start(NetSetup {
             gate: SharedGate::new(Clock::default(), keys.clone(), identity.id(), true),
             listen: vec![LOOPBACK.parse().unwrap()],
+            shards: std::num::NonZeroU32::MIN,
             alive: Alive::sign(keys.network_id(), &identity, 1, 0, LifeState::Alive),
             events: tell,
             tunnels: Arc::<Echo>::clone(&echo),

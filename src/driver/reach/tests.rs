@@ -63,6 +63,7 @@ fn net(identity: &Identity) -> (Arc<Net>, mpsc::Sender<LinkEvent>, mpsc::Receive
         identity: identity.clone(),
         gate: SharedGate::new(Clock::default(), keys(), identity.id(), true),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
+        shards: std::num::NonZeroU32::MIN,
         alive: alive(identity, LifeState::Alive),
         events: events.clone(),
         tunnels: Arc::new(NoTunnels),

@@ -99,7 +99,7 @@ impl Flow {
 }
 
 /// Finds a node that takes the flow; it counts as being there from then on.
-async fn place(listener: &Listener) -> Option<(Flight<'_>, Far)> {
+async fn place(listener: &Listener) -> Option<(Flight, Far)> {
     let shared = &listener.shared;
     let mut tried = Vec::new();
     loop {
