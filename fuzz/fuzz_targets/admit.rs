@@ -11,6 +11,7 @@ use warren::mesh::filter::{Datagram, MIN_DATAGRAM_BYTES, classify, compact};
 use warren::mesh::id::Identity;
 use warren::mesh::keys::{NetworkKeys, Secret, Target, accepted_epochs};
 use warren::mesh::knock::Gate;
+use warren::mesh::shard::{MAX_SHARDS, Naming};
 use warren::mesh::time::Now;
 use warren::mesh::token::Token;
 
@@ -73,8 +74,13 @@ impl Member {
     fn passes(&mut self, datagram: &[u8]) -> bool {
         match classify(datagram) {
             Datagram::Drop => false,
-            Datagram::ForConnection(_) => {
+            Datagram::ForConnection([a, b, c, d, ..]) => {
                 assert!(datagram.len() >= MIN_DATAGRAM_BYTES);
+                // Whatever its id is, it is for one of the shards that there are.
+                for shards in [1, 3, MAX_SHARDS] {
+                    let naming = Naming::new([1, 0x9e37_79b1, 0x85eb_ca6b], shards);
+                    assert!(naming.shard([a, b, c, d]) < shards);
+                }
                 true
             }
             Datagram::Knock(dcid) => {

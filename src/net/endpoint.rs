@@ -26,6 +26,8 @@ use super::cid::OwnCids;
 use super::congestion::Tolerant;
 use super::crypto::{KeyedClient, KeyedServer};
 use super::gate::SharedGate;
+#[cfg(target_os = "linux")]
+use super::kernel;
 use super::mtu;
 use super::runtime::QuietRuntime;
 use super::shards::Shards;
@@ -108,6 +110,13 @@ impl Factory {
             return Ok(vec![self.bind(addr, Arc::clone(dropped))?]);
         }
         let sockets = udp_sockets(addr, shards.count())?;
+        #[cfg(target_os = "linux")]
+        if let Some(Err(error)) = sockets
+            .first()
+            .map(|one| kernel::steer(one, &self.gate.cids().naming()))
+        {
+            tracing::debug!(%addr, %error, "the kernel does not steer; datagrams are handed over");
+        }
         let seats = Seat::all(shards.count(), steered);
         let mut endpoints = Vec::new();
         for ((socket, seat), (shard, runtime)) in sockets.into_iter().zip(seats).zip(shards.all()) {

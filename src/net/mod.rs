@@ -9,7 +9,7 @@
 //! | [`endpoint`] | one QUIC endpoint per listen address, client and server on one socket |
 //! | `runtime` | tokio for QUIC, with timers that do not wake the process for nothing |
 //! | [`shards`] | the threads that carry bytes; `sockets`: those of each address |
-//! | `steer` | hands datagrams over to the shard they belong to |
+//! | `steer`, `kernel` | hand datagrams over to the shard they belong to |
 //! | [`hello`] | the first exchange on a connection; only then is it a link |
 //! | [`link`] | frames, tunnels and the end of a link |
 //! | `window`, `congestion` | how much of a link may wait, and how much of a path may be under way |
@@ -45,6 +45,8 @@ mod bind;
 mod close;
 mod congestion;
 mod hub;
+#[cfg(target_os = "linux")]
+mod kernel;
 mod mtu;
 mod runtime;
 mod sockets;

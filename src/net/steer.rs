@@ -1,7 +1,7 @@
 //! Datagrams between the sockets of one listen address. The kernel spreads them by the addresses
 //! they come from and go to; which shard a datagram belongs to says its connection id. Mostly
 //! that is the same. When a peer's address has changed, or this node has dialled, it is not: then
-//! the socket that got the datagram hands it over.
+//! the socket that got the datagram hands it over, unless the kernel knew better (`kernel`).
 
 use std::io::IoSliceMut;
 use std::sync::atomic::{AtomicU64, Ordering};

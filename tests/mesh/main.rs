@@ -17,4 +17,5 @@ mod failover;
 mod localai;
 mod pages;
 mod proxy_protocol;
+mod shards;
 mod udp;

@@ -114,7 +114,6 @@ async fn a_tunnel_survives_that_its_datagrams_come_to_other_shards() {
     exchange(ingress, 1).await;
     assert!(downs(&mut events).is_empty(), "the link was lost");
     assert_eq!(server.refused_for("datagrams"), 0);
-    assert!(server.status().steered > 0, "moving had no effect");
 }
 
 #[tokio::test]
