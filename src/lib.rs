@@ -99,6 +99,10 @@
 //! and copies bytes; the node beside the server connects to it and does the same. Until the first
 //! byte came back the connection may move to another node.
 //!
+//! *All of that* runs on one thread. A node that was told to have more ([`mesh::shard`]) leaves
+//! everything there but what carries bytes: each link is on one of the others, with its socket,
+//! its connection and its tunnels (`net::shards`), and a connection id names which.
+//!
 //! *Datagrams of a client* make a flow ([`mesh::flows`]), which gets a node as a connection does.
 //! They go beside its stream ([`mesh::datagram`]) and are never waited for; when the node has
 //! gone, the next one chooses another.

@@ -98,7 +98,8 @@ impl NodeBuilder {
     }
 
     /// How many threads carry bytes, at most [`MAX_SHARDS`](crate::mesh::shard::MAX_SHARDS). Default
-    /// 1: the runtime that [`NodeBuilder::start`] is called on.
+    /// 1: the runtime that [`NodeBuilder::start`] is called on. More have threads and runtimes of
+    /// their own, which end in [`Node::shutdown`].
     pub fn shards(mut self, count: NonZeroU32) -> Self {
         self.shards = Some(count);
         self
