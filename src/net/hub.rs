@@ -380,8 +380,8 @@ impl Net {
             .map_err(|error| OpenError::Ended(reason(&error)))
     }
 
-    /// Makes a greeted connection on `shard` a link and runs it there. That of an observer stays within what it
-    /// had before its Hello, and carries nothing but what it is shown.
+    /// Makes a greeted connection on `shard` a link and runs it there. That of an observer stays
+    /// within what it had before its Hello, and carries nothing but what it is shown.
     pub(super) async fn establish(
         self: &Arc<Self>,
         connection: Connection,

@@ -11,7 +11,7 @@ use crate::common::server::Backend;
 use crate::common::{DEADLINE, Daemon, Mesh, until};
 
 /// Bytes of one transfer.
-const BYTES: usize = 2_000_003;
+const BYTES: u32 = 2_000_003;
 
 /// Names of the threads of a daemon that carry bytes.
 #[cfg(target_os = "linux")]
@@ -43,8 +43,11 @@ fn connect(ingress: SocketAddr) -> TcpStream {
 
 /// Sends bytes that are like those of no other `seed`, and checks that exactly those come back.
 fn exchange(ingress: SocketAddr, seed: u32) {
-    let byte = |at: u32| (at.wrapping_mul(0x9e37_79b1) ^ seed.wrapping_mul(0x85eb_ca6b)) >> 24;
-    let sent: Vec<u8> = (0..BYTES as u32).map(|at| byte(at) as u8).collect();
+    let byte = |at: u32| {
+        let mixed = at.wrapping_mul(0x9e37_79b1) ^ seed.wrapping_mul(0x85eb_ca6b);
+        mixed.to_be_bytes()[0]
+    };
+    let sent: Vec<u8> = (0..BYTES).map(byte).collect();
     let mut tcp = connect(ingress);
     let mut to = tcp.try_clone().unwrap();
     thread::scope(|scope| {
