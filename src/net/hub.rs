@@ -290,14 +290,16 @@ impl Net {
         }
     }
 
-    /// Closes a link now; one of an older start of its node only after it was told why.
+    /// Closes a link now; but one of an older start of its node only after it was told why, and
+    /// one that has just come up only after it was greeted.
     pub fn close(&self, link: LinkId, code: CloseCode) {
         let Some(link) = self.link(link) else {
             return;
         };
-        if code == CloseCode::OldBoot {
+        if code == CloseCode::OldBoot || !link.has_spoken() {
             // QUIC drops what is queued when it closes, and the frame before this is the only
-            // word the older process gets of its clone.
+            // word the older process gets of its clone. Without a Hello a dial has failed; it may
+            // wait for another thread, or behind a probe of the path.
             self.spawn(async move {
                 tokio::time::sleep(LAST_WORD).await;
                 link.close(code);

@@ -252,6 +252,11 @@ impl Link {
         self.connection.close_reason().is_none()
     }
 
+    /// Whether anything that was written has left: the first is this side's Hello.
+    pub fn has_spoken(&self) -> bool {
+        self.connection.stats().frame_tx.stream > 0
+    }
+
     /// Opens a stream for a tunnel.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use warren::mesh::close::CloseCode;
 use warren::mesh::measure::Limits;
 use warren::mesh::measure::wire::Way;
 use warren::mesh::stream::Status;
+use warren::node::NodeBuilder;
 
 use crate::measure::open;
 use crate::proxy::Proxy;
@@ -16,8 +17,22 @@ use crate::rig::*;
 /// for the end of the connection in vain.
 #[tokio::test]
 async fn a_peer_hears_of_the_end_though_the_window_is_full() {
+    hears_of_the_end(|builder| builder).await;
+}
+
+/// The window is lifted and the connection closed by another thread than the one that sends.
+#[tokio::test]
+async fn a_peer_hears_of_the_end_of_a_link_on_a_shard() {
+    hears_of_the_end(in_three).await;
+}
+
+async fn hears_of_the_end(more: fn(NodeBuilder) -> NodeBuilder) {
     let token = token(CALM);
-    let node = start(1, With::default()).await;
+    let with = With {
+        more,
+        ..With::default()
+    };
+    let node = start(1, with).await;
     let proxy = Proxy::start(node.addr(), Duration::ZERO).await;
     let puppet = Puppet::new(2, &token);
     let link = puppet.link(node.id(), proxy.addr).await;

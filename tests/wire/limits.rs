@@ -10,7 +10,7 @@ use crate::rig::*;
 const MAX_HANDSHAKES: usize = 64;
 const DIALS_AT_ONCE: usize = 100;
 /// As in `mesh::brain`.
-const MAX_LINKS_PER_PEER: usize = 16;
+pub(crate) const MAX_LINKS_PER_PEER: usize = 16;
 
 async fn joins(n: u8, node: &Daemon, listen: &str) {
     let pin = [node.pinned()];

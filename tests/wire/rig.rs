@@ -1,6 +1,7 @@
 //! Nodes on loopback, small servers behind them, and waiting for conditions.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,17 @@ pub(crate) fn at(id: NodeId, addr: SocketAddr) -> String {
     format!("{id}@{addr}")
 }
 
+/// The shards of nodes whose test does not say, if they are not to be as many as by default.
+fn shards() -> Option<NonZeroU32> {
+    let count = std::env::var("WARREN_SHARDS").ok()?;
+    Some(count.parse().expect("WARREN_SHARDS is a number"))
+}
+
+/// A node with three shards.
+pub(crate) fn in_three(builder: NodeBuilder) -> NodeBuilder {
+    builder.shards(NonZeroU32::new(3).unwrap())
+}
+
 /// How a node differs from [`start`]'s defaults.
 pub(crate) struct With<'a> {
     pub(crate) token: Token,
@@ -137,6 +149,10 @@ pub(crate) async fn start_in(home: TempDir, with: With<'_>) -> Daemon {
         .connect(connect.collect())
         .clock(with.clock)
         .drain_timeout(Duration::from_secs(5));
+    let builder = match shards() {
+        Some(count) => builder.shards(count),
+        None => builder,
+    };
     let node = (with.more)(builder).start().await.unwrap();
     Daemon { node, home }
 }

@@ -12,9 +12,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use warren::Node;
+use warren::mesh::close::CloseCode;
 use warren::node::NodeBuilder;
 
+use crate::limits::MAX_LINKS_PER_PEER;
 use crate::proxy::Proxy;
+use crate::puppet::{Link, Puppet, closed_with};
 use crate::rig::*;
 
 /// Bytes of one transfer: several windows, and no multiple of anything.
@@ -28,16 +31,12 @@ fn with(connect: &[String], more: fn(NodeBuilder) -> NodeBuilder) -> With<'_> {
     }
 }
 
-fn sharded(builder: NodeBuilder) -> NodeBuilder {
-    builder.shards(NonZeroU32::new(3).unwrap())
-}
-
 fn in_two(builder: NodeBuilder) -> NodeBuilder {
     builder.shards(NonZeroU32::new(2).unwrap())
 }
 
-fn plain(builder: NodeBuilder) -> NodeBuilder {
-    builder
+fn in_one(builder: NodeBuilder) -> NodeBuilder {
+    builder.shards(NonZeroU32::MIN)
 }
 
 /// Sends bytes that nobody else sends, and checks that exactly those come back.
@@ -58,7 +57,7 @@ async fn exchange(ingress: SocketAddr, seed: u64) {
 
 /// Four transfers at once through each of six nodes, and from the server through those again.
 async fn all_exchange(more: fn(NodeBuilder) -> NodeBuilder) -> (Daemon, Vec<Daemon>) {
-    let server = start(1, with(&[], sharded)).await;
+    let server = start(1, with(&[], in_three)).await;
     expose(&server, "echo", echo().await).await;
     let connect = [server.pinned()];
     let mut clients = Vec::new();
@@ -75,7 +74,7 @@ async fn all_exchange(more: fn(NodeBuilder) -> NodeBuilder) -> (Daemon, Vec<Daem
 
 #[tokio::test]
 async fn a_node_with_three_shards_serves_six_that_have_one() {
-    let (server, clients) = all_exchange(plain).await;
+    let (server, clients) = all_exchange(in_one).await;
     assert_eq!(server.status().shards, 3);
     assert!(clients.iter().all(|one| one.status().shards == 1));
     assert!(clients.iter().all(|one| one.status().steered == 0));
@@ -98,11 +97,11 @@ async fn a_node_with_three_shards_serves_six_that_have_two() {
 /// three; the connection stays on its shard.
 #[tokio::test]
 async fn a_tunnel_survives_that_its_datagrams_come_to_other_shards() {
-    let server = start(1, with(&[], sharded)).await;
+    let server = start(1, with(&[], in_three)).await;
     expose(&server, "echo", echo().await).await;
     let proxy = Proxy::start(server.addr(), Duration::ZERO).await;
     let connect = [at(server.id(), proxy.addr)];
-    let client = start(2, with(&connect, plain)).await;
+    let client = start(2, with(&connect, in_one)).await;
     let ingress = ingress(&client, "echo").await;
     let mut events = client.events();
     let mut tcp = TcpStream::connect(ingress).await.unwrap();
@@ -116,9 +115,28 @@ async fn a_tunnel_survives_that_its_datagrams_come_to_other_shards() {
     assert_eq!(server.refused_for("datagrams"), 0);
 }
 
+/// What hears of a link and closes it is not the thread that sends this side's Hello, and that may
+/// wait behind a probe of the path: peers with too many links took it that the dial had failed.
+#[tokio::test]
+async fn a_peer_is_greeted_before_its_link_is_closed() {
+    let node = start(1, with(&[], in_three)).await;
+    let puppet = Puppet::new(9, &token(CALM));
+    let mut links = Vec::new();
+    for _ in 0..MAX_LINKS_PER_PEER {
+        links.push(puppet.link(node.id(), node.addr()).await);
+    }
+    for _ in 0..16 {
+        let one_more = puppet.link(node.id(), node.addr()).await;
+        let code = closed_with(&one_more.connection).await;
+        assert_eq!(code, CloseCode::Duplicate);
+    }
+    let open = |link: &Link| link.connection.close_reason().is_none();
+    assert!(links.iter().all(open), "those before were closed");
+}
+
 #[tokio::test]
 async fn a_node_that_stops_lets_tunnels_on_its_shards_end() {
-    let server = start(1, with(&[], sharded)).await;
+    let server = start(1, with(&[], in_three)).await;
     expose(&server, "echo", echo().await).await;
     let connect = [server.pinned()];
     let client = start(2, with(&connect, in_two)).await;
