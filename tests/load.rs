@@ -95,6 +95,10 @@ impl Place {
             Some(token) => builder.token(token),
             None => builder.found(true),
         };
+        let builder = match std::env::var("WARREN_SHARDS") {
+            Ok(count) => builder.shards(count.parse().unwrap()),
+            Err(_) => builder,
+        };
         let node = runtime.block_on(async { builder.start().await }).unwrap();
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();

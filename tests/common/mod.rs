@@ -125,12 +125,14 @@ impl Mesh {
     }
 }
 
-/// This program, for a data directory, with nothing of the environment of the test.
+/// This program, for a data directory, with nothing of the environment of the test but how many
+/// shards daemons have that were not told.
 pub(crate) fn warren(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_warren"));
     command
         .args(args)
         .env_clear()
+        .envs(std::env::var_os("WARREN_SHARDS").map(|count| ("WARREN_SHARDS", count)))
         .env("HOME", dir)
         .env("WARREN_DATA_DIR", dir)
         .stdin(Stdio::null())

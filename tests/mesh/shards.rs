@@ -1,5 +1,6 @@
 //! Daemons whose bytes are carried by several threads.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,7 +9,8 @@ use std::thread;
 use rustix::process::Signal;
 
 use crate::common::server::Backend;
-use crate::common::{DEADLINE, Daemon, Mesh, until};
+use crate::common::{DEADLINE, Daemon, Mesh, http, until};
+use crate::udp::{self, Client, Echo};
 
 /// Bytes of one transfer.
 const BYTES: u32 = 2_000_003;
@@ -95,6 +97,58 @@ fn transfers_of_six_nodes_to_one_with_three_shards_are_whole() {
         let counts = [&node, &clients[0], &clients[1]].map(|daemon| carriers(daemon).len());
         assert_eq!(counts, [3, 0, 2]);
     }
+}
+
+#[test]
+fn a_node_that_is_killed_costs_clients_of_several_shards_no_answer() {
+    let backends = Backend::several(2);
+    let mesh = Mesh::new();
+    let mut nodes: Vec<Daemon> = Vec::new();
+    for (at, backend) in backends.iter().enumerate() {
+        let recipe = mesh.node(&format!("n{at}")).args(&["--shards", "2"]);
+        nodes.push(recipe.expose("federated", backend.addr()).start());
+    }
+    let gateway = mesh.federated("gateway").args(&["--shards", "3"]);
+    let gateway = gateway.connect(&nodes[0]).connect(&nodes[1]).start();
+    gateway.wait_ready("federated", 2);
+    let at = gateway.ingress();
+    let clients: Vec<_> = (0..20)
+        .map(|_| thread::spawn(move || http::get(at, "/hold").unwrap()))
+        .collect();
+    backends.iter().for_each(|backend| backend.wait_held(10));
+    nodes[0].kill();
+    until("the held requests have moved", || {
+        (backends[1].held() == 20).then_some(())
+    });
+    assert_eq!(http::get(at, "/").unwrap().text(), "b1");
+    backends[1].release();
+    for client in clients {
+        assert_eq!(client.join().unwrap().text(), "b1");
+    }
+}
+
+#[test]
+fn datagrams_through_several_shards_come_back_to_whom_they_are_for() {
+    let (mesh, server) = (Mesh::new(), Echo::new("s"));
+    let node = mesh.node("node").args(&["--shards", "3"]);
+    let node = node.args(&["--expose", &udp::expose(&server)]).start();
+    thread::scope(|scope| {
+        for n in 0..6_u8 {
+            let gateway = mesh.daemon(&format!("g{n}"), &["ingress", "dns", "udp:127.0.0.1:0"]);
+            let gateway = gateway.connect(&node).env("WARREN_SHARDS", "2").start();
+            scope.spawn(move || {
+                gateway.wait_ready("dns", 1);
+                let clients = [0, 1].map(|_| Client::of(gateway.ingress()));
+                let mut froms = BTreeSet::new();
+                for round in 0..20 {
+                    for (client, said) in clients.iter().zip([n, n + 100]) {
+                        froms.insert(client.ask(&vec![said; 50 * (round + 1)]).from);
+                    }
+                }
+                assert_eq!(froms.len(), 2, "each has one flow: {froms:?}");
+            });
+        }
+    });
 }
 
 #[test]

@@ -17,14 +17,14 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const TOO_LONG: usize = 60_000;
 
 /// A server that says `NAME FROM: ` and what it was told, or `LEN` bytes when told `big LEN`.
-struct Echo {
+pub(crate) struct Echo {
     at: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Echo {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::at((Ipv4Addr::LOCALHOST, 0).into(), name)
     }
 
@@ -67,18 +67,18 @@ impl Drop for Echo {
 }
 
 /// A client of an ingress.
-struct Client(UdpSocket);
+pub(crate) struct Client(UdpSocket);
 
 /// What a server said of itself and of its client, and what it was told.
 #[derive(Debug, PartialEq)]
-struct Answer {
+pub(crate) struct Answer {
     name: String,
-    from: String,
+    pub(crate) from: String,
     said: Vec<u8>,
 }
 
 impl Client {
-    fn of(ingress: SocketAddr) -> Self {
+    pub(crate) fn of(ingress: SocketAddr) -> Self {
         let any: SocketAddr = match ingress {
             SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
@@ -116,12 +116,12 @@ impl Client {
     }
 
     /// Asks until there is an answer: datagrams may be lost.
-    fn ask(&self, said: &[u8]) -> Answer {
+    pub(crate) fn ask(&self, said: &[u8]) -> Answer {
         until("an answer", || self.try_ask(said))
     }
 }
 
-fn expose(server: &Echo) -> String {
+pub(crate) fn expose(server: &Echo) -> String {
     format!("dns=udp:{}", server.at)
 }
 
