@@ -20,10 +20,8 @@ const PERCENT: u64 = 2;
 const STREAMS: u8 = 6;
 const LEN: usize = 700_000;
 /// QUIC grants more of a window when an eighth of it was read.
-#[cfg(target_os = "linux")]
 const UNGRANTED: usize = window::STREAM as usize / 8;
 /// What the two ends of a tunnel may have read and not written yet.
-#[cfg(target_os = "linux")]
 const IN_HAND: usize = 1 << 20;
 /// As small as the kernel lets it be.
 const SMALL: u32 = 4 << 10;
@@ -83,7 +81,6 @@ async fn fill(tcp: &mut TcpStream) -> usize {
 
 /// Bytes that the kernel holds of a connection between two sockets of this machine: it lets fast
 /// ones have many times the window.
-#[cfg(target_os = "linux")]
 fn in_kernel(tcp: &TcpStream) -> usize {
     let port = |text: &str| u16::from_str_radix(text.rsplit_once(':')?.1, 16).ok();
     let mut ports = [tcp.local_addr(), tcp.peer_addr()].map(|addr| Some(addr.unwrap().port()));
@@ -120,6 +117,7 @@ async fn mute() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>) {
 }
 
 #[tokio::test]
+#[cfg_attr(not(target_os = "linux"), ignore = "only Linux tells what it holds")]
 async fn readers_that_do_not_read_hold_their_window_and_hold_up_nobody() {
     let server = start(1, With::default()).await;
     let (target, mut handed) = mute().await;
@@ -140,15 +138,17 @@ async fn readers_that_do_not_read_hold_their_window_and_hold_up_nobody() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_send_buffer_size(SMALL).unwrap();
         let mut tcp = socket.connect(slow).await.unwrap();
-        let taken = fill(&mut tcp).await;
+        let mut taken = fill(&mut tcp).await;
         let reader = handed.recv().await.unwrap();
         let window = window::STREAM as usize;
-        assert!(taken >= window, "{taken} bytes were taken");
-        #[cfg(target_os = "linux")]
-        {
-            let held = taken - in_kernel(&tcp) - in_kernel(&reader);
-            let holds = window - UNGRANTED..window + IN_HAND;
-            assert!(holds.contains(&held), "{held} of {taken} bytes are held");
+        // A busy machine may pause for so long before everything is full.
+        for tries in 1.. {
+            let held = taken.saturating_sub(in_kernel(&tcp) + in_kernel(&reader));
+            if (window - UNGRANTED..window + IN_HAND).contains(&held) {
+                break;
+            }
+            assert!(tries < 20, "{held} of {taken} bytes are held");
+            taken += fill(&mut tcp).await;
         }
         stuck.push((tcp, reader, taken));
         let mut tcp = TcpStream::connect(quick).await.unwrap();
