@@ -116,10 +116,11 @@ impl TunnelGuard {
         Silence(self.link.lost.subscribe())
     }
 
-    /// What the tunnel brings is left unread. Whether it may be: where the link has no room for
-    /// that and for others, who has waited longest is given up, and woken to hear of it.
-    pub fn may_wait(&mut self, cx: &Context<'_>) -> bool {
-        self.slow = self.link.windows.wait(self.slow, cx);
+    /// What the tunnel brings is left unread, though some was read meanwhile if it `has_read`.
+    /// Whether it may be: where the link has no room for that and for others, who has read nothing
+    /// for longest is given up, and woken to hear of it.
+    pub fn may_wait(&mut self, has_read: bool, cx: &Context<'_>) -> bool {
+        self.slow = self.link.windows.wait(self.slow, has_read, cx);
         self.slow.is_some()
     }
 

@@ -1,6 +1,6 @@
 //! The windows of one link. How wide they are is decided by [`crate::mesh::window`].
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -80,13 +80,13 @@ struct Held {
     /// What of `send` is beyond every link's own.
     more: u64,
     tunnels: usize,
-    /// The slow readers, the first first.
-    slow: BTreeMap<Place, (Instant, Waker)>,
+    /// The slow readers, and since when each has read nothing.
+    slow: HashMap<Place, (Instant, Waker)>,
     next: u64,
 }
 
 /// Which of the slow readers one is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place(u64);
 
 impl Held {
@@ -134,8 +134,14 @@ impl Windows {
         }
     }
 
-    /// A reader leaves bytes unread, from now on or still. `None` if it has been given up.
-    pub(super) fn wait(&self, place: Option<Place>, cx: &Context<'_>) -> Option<Place> {
+    /// A reader leaves bytes unread, from now on or still; `has_read` tells whether it took some
+    /// meanwhile. `None` if it has been given up.
+    pub(super) fn wait(
+        &self,
+        place: Option<Place>,
+        has_read: bool,
+        cx: &Context<'_>,
+    ) -> Option<Place> {
         let mut held = self.held();
         let Some(place) = place else {
             let place = Place(held.next);
@@ -147,7 +153,10 @@ impl Windows {
             }
             return Some(place);
         };
-        let (_, waker) = held.slow.get_mut(&place)?;
+        let (since, waker) = held.slow.get_mut(&place)?;
+        if has_read {
+            *since = clock::instant();
+        }
         waker.clone_from(cx.waker());
         Some(place)
     }
@@ -201,21 +210,27 @@ impl Windows {
     /// Whether there is still too little.
     fn make_room(&self) -> bool {
         let mut held = self.held();
+        if !self.grow(&mut held) {
+            return false;
+        }
         let now = clock::instant();
-        while self.grow(&mut held) {
-            let first = held.slow.first_entry();
-            match first.filter(|first| now.duration_since(first.get().0) >= PATIENCE) {
-                Some(first) => {
-                    tracing::warn!(
-                        "a reader that read nothing was given up: no memory for tunnels is left"
-                    );
-                    let (_, waker) = first.remove();
-                    waker.wake();
-                }
-                None => return true,
+        let readers = held.slow.iter().map(|(place, (since, _))| (*since, *place));
+        let mut idle: Vec<_> = readers
+            .filter(|(since, _)| now.duration_since(*since) >= PATIENCE)
+            .collect();
+        idle.sort_unstable_by_key(|(since, _)| *since);
+        for (_, place) in idle {
+            if let Some((_, waker)) = held.slow.remove(&place) {
+                tracing::warn!(
+                    "a reader that read nothing was given up: tunnels have no memory left"
+                );
+                waker.wake();
+            }
+            if !self.grow(&mut held) {
+                return false;
             }
         }
-        false
+        true
     }
 
     /// Nothing has moved for some time.

@@ -275,6 +275,8 @@ pub struct QuicEnd {
     /// From the other node.
     pub recv: RecvStream,
     tunnel: Option<TunnelGuard>,
+    /// Something was read since the last look at whether it may wait.
+    has_read: bool,
     /// How often writing lets others go first, before it tries again.
     gives_way: u8,
 }
@@ -286,6 +288,7 @@ impl QuicEnd {
             send,
             recv,
             tunnel: None,
+            has_read: false,
             gives_way: 0,
         }
     }
@@ -345,6 +348,7 @@ impl End for QuicEnd {
             };
             let count = read.map_err(|error| quic_read_fault(&error))?.unwrap_or(0);
             let mut bytes = 0;
+            self.has_read |= count > 0;
             for chunk in chunks.iter_mut().take(count) {
                 bytes += chunk.len();
                 held.push(std::mem::take(chunk));
@@ -367,9 +371,9 @@ impl End for QuicEnd {
     }
 
     fn may_wait(&mut self, cx: &Context<'_>) -> bool {
-        self.tunnel
-            .as_mut()
-            .is_none_or(|tunnel| tunnel.may_wait(cx))
+        let has_read = std::mem::take(&mut self.has_read);
+        let tunnel = self.tunnel.as_mut();
+        tunnel.is_none_or(|tunnel| tunnel.may_wait(has_read, cx))
     }
 
     fn poll_write(
