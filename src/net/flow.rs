@@ -17,7 +17,7 @@ use crate::mesh::datagram::FlowId;
 use crate::mesh::pace::{self, Pace};
 
 use super::endpoint::DATAGRAM_BUFFER;
-use super::link::{Silence, TunnelGuard};
+use super::tunnel::{Silence, TunnelGuard};
 
 /// Datagrams of one flow that wait for whoever takes them.
 pub const MAX_WAITING: usize = 64;

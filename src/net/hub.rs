@@ -31,10 +31,11 @@ use super::dial;
 use super::endpoint::Factory;
 use super::gate::SharedGate;
 use super::hello::{GreetError, Greeting};
-use super::link::{Link, TunnelGuard, ends_only_the_link, reason};
+use super::link::{Link, ends_only_the_link, reason};
 use super::refused::Refused;
 use super::shards::Shards;
 use super::sockets::Sockets;
+use super::tunnel::TunnelGuard;
 use super::window::Budget;
 
 /// Links of one process.

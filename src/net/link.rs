@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Context;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,16 +15,16 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::mesh::brain::{Input, LinkUp};
 use crate::mesh::close::CloseCode;
-use crate::mesh::datagram::FlowId;
 use crate::mesh::id::NodeId;
 use crate::mesh::members::LinkId;
 use crate::mesh::wire::{Frame, WireError, decode_frame};
 
 use super::close::close;
-use super::flow::{FlowEnd, Flows};
+use super::flow::Flows;
 use super::hub::LinkEvent;
 use super::refused::Refused;
-use super::window::{Budget, Place, Windows};
+use super::tunnel::TunnelGuard;
+use super::window::{Budget, Windows};
 
 /// Streams a peer may have open at once on one link.
 const MAX_STREAMS: u32 = 16_384;
@@ -66,16 +65,16 @@ pub struct Link {
     pub(super) observes: bool,
     /// Where its tunnels run.
     pub(super) runtime: Handle,
-    connection: Connection,
+    pub(super) connection: Connection,
     queue: mpsc::UnboundedSender<Bytes>,
     queued: AtomicUsize,
     uses: Mutex<Uses>,
     retiring: AtomicBool,
-    lost: watch::Sender<bool>,
+    pub(super) lost: watch::Sender<bool>,
     idle: Notify,
     frames: AtomicU64,
-    flows: Flows,
-    windows: Windows,
+    pub(super) flows: Flows,
+    pub(super) windows: Windows,
 }
 
 /// What tells whether a link is in use. One lock for counting a tunnel and for ending the link:
@@ -86,78 +85,6 @@ struct Uses {
     streams: u32,
     kept_until: Instant,
     ended: bool,
-}
-
-/// Counts one tunnel on a link for as long as it is held.
-pub struct TunnelGuard {
-    link: Arc<Link>,
-    /// While what it brings is left unread.
-    slow: Option<Place>,
-}
-
-impl TunnelGuard {
-    /// Makes the tunnel a flow of datagrams: those that name its stream `send`.
-    pub fn flow(self, send: &SendStream) -> FlowEnd {
-        // A stream's id is always a number that can be written.
-        let id = FlowId::new(VarInt::from(send.id()).into_inner()).unwrap_or(FlowId::ZERO);
-        FlowEnd::new(self, id)
-    }
-
-    pub(super) fn flows(&self) -> &Flows {
-        &self.link.flows
-    }
-
-    pub(super) fn connection(&self) -> &Connection {
-        &self.link.connection
-    }
-
-    /// Tells when the peer has been silent for too long.
-    pub fn silence(&self) -> Silence {
-        Silence(self.link.lost.subscribe())
-    }
-
-    /// What the tunnel brings is left unread, though some was read meanwhile if it `has_read`.
-    /// Whether it may be: where the link has no room for that and for others, who has read nothing
-    /// for longest is given up, and woken to hear of it.
-    pub fn may_wait(&mut self, has_read: bool, cx: &Context<'_>) -> bool {
-        self.slow = self.link.windows.wait(self.slow, has_read, cx);
-        self.slow.is_some()
-    }
-
-    /// All of it has been read.
-    pub fn caught_up(&mut self) {
-        if let Some(place) = self.slow.take() {
-            self.link.windows.caught_up(place);
-        }
-    }
-}
-
-/// Tells when the peer of a link has been silent for too long: who has no answer yet need not wait
-/// for one any longer. What is under way may be carried on all the same.
-#[derive(Clone, Debug)]
-pub struct Silence(watch::Receiver<bool>);
-
-impl Silence {
-    /// Resolves when it is so. Cancel-safe.
-    pub async fn fell(&mut self) {
-        if self.0.wait_for(|lost| *lost).await.is_err() {
-            // The link is gone, which everything on it is told otherwise.
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-impl Drop for TunnelGuard {
-    fn drop(&mut self) {
-        self.caught_up();
-        let mut uses = self.link.uses();
-        uses.tunnels -= 1;
-        self.link.windows.suit(uses.tunnels);
-        if uses.tunnels == 0 {
-            uses.kept_until = clock::deadline(KEPT_AFTER_TUNNEL);
-            self.link.idle.notify_one();
-        }
-    }
 }
 
 impl Link {
@@ -284,10 +211,18 @@ impl Link {
             self.connection.set_max_concurrent_bi_streams(streams);
         }
         self.windows.suit(uses.tunnels);
-        Some(TunnelGuard {
-            link: Arc::clone(self),
-            slow: None,
-        })
+        Some(TunnelGuard::new(Arc::clone(self)))
+    }
+
+    /// A tunnel has ended.
+    pub(super) fn give_back(&self) {
+        let mut uses = self.uses();
+        uses.tunnels -= 1;
+        self.windows.suit(uses.tunnels);
+        if uses.tunnels == 0 {
+            uses.kept_until = clock::deadline(KEPT_AFTER_TUNNEL);
+            self.idle.notify_one();
+        }
     }
 
     /// Closes a link without tunnels if `also` holds; whether it did.

@@ -11,7 +11,8 @@
 //! | [`shards`] | the threads that carry bytes; `sockets`: those of each address |
 //! | `steer`, `kernel` | hand datagrams over to the shard they belong to |
 //! | [`hello`] | the first exchange on a connection; only then is it a link |
-//! | [`link`] | frames, tunnels and the end of a link |
+//! | [`link`] | frames, streams and the end of a link |
+//! | [`tunnel`] | what counts a tunnel on its link, and what the two hear of each other |
 //! | `window`, `congestion` | how much of a link may wait, and how much of a path may be under way |
 //! | `mtu` | how large datagrams to a peer may become |
 //! | `close` | ends a connection so that its peer hears why |
@@ -38,6 +39,7 @@ pub mod observe;
 pub mod refused;
 pub mod shards;
 pub mod socket;
+pub mod tunnel;
 pub mod verify;
 
 mod batch;

@@ -16,7 +16,7 @@ use crate::mesh::stream::{Client, Cut, Opening, Refusal};
 use crate::mesh::view::View;
 use crate::net::Net;
 use crate::net::TunnelSink;
-use crate::net::link::TunnelGuard;
+use crate::net::tunnel::TunnelGuard;
 use crate::service::end::{End, Guarded, QuicEnd};
 use crate::service::expose::{Exposes, InFlight, read_opening};
 use crate::service::measure::Measuring;

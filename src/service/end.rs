@@ -20,7 +20,8 @@ use super::client::Client;
 use super::held::Held;
 use super::scratch::{poll_hold_bytes, poll_move_bytes};
 use crate::mesh::stream::Cut;
-use crate::net::link::{Silence, TunnelGuard, ends_only_the_link};
+use crate::net::link::ends_only_the_link;
+use crate::net::tunnel::{Silence, TunnelGuard};
 
 /// Chunks taken from a QUIC stream, and slices given to one vectored write, at once.
 pub const CHUNKS: usize = 64;

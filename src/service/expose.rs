@@ -32,7 +32,7 @@ use crate::mesh::stream::{
     Client, Cut, Header, HeaderError, KIND_FLOW, KIND_MEASURE, Kind, MAX_HEADER_BYTES, Opening,
     Refusal, Status,
 };
-use crate::net::link::TunnelGuard;
+use crate::net::tunnel::TunnelGuard;
 
 /// How long a server may take to accept a connection.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);

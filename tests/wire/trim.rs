@@ -22,7 +22,8 @@ use warren::mesh::stream::Status;
 use warren::mesh::window::DEFAULT_BUDGET;
 use warren::mesh::wire::Frame;
 use warren::net::gate::SharedGate;
-use warren::net::link::{TunnelGuard, ends_only_the_link};
+use warren::net::link::ends_only_the_link;
+use warren::net::tunnel::TunnelGuard;
 use warren::net::{LinkEvent, Net, NetSetup, TunnelSink};
 use warren::service::spec::Failover;
 

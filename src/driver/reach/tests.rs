@@ -19,7 +19,7 @@ use crate::mesh::token::Token;
 use crate::mesh::window::DEFAULT_BUDGET;
 use crate::mesh::wire::Frame;
 use crate::net::gate::SharedGate;
-use crate::net::link::TunnelGuard;
+use crate::net::tunnel::TunnelGuard;
 use crate::net::{LinkEvent, Net, NetSetup, TunnelSink};
 use crate::store::Store;
 
