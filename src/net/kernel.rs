@@ -80,21 +80,27 @@ fn jump_op(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
 mod tests {
     use super::*;
     use crate::net::bind::udp_sockets;
-    use std::net::SocketAddr;
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
     const SHARDS: u32 = 3;
+    const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    /// Sockets of one address, which the kernel steers by `naming`.
+    fn steered(naming: &Naming) -> (Vec<UdpSocket>, SocketAddr) {
+        let sockets = udp_sockets(LOOPBACK, SHARDS).unwrap();
+        steer(&sockets[0], naming).unwrap();
+        let addr = sockets[0].local_addr().unwrap();
+        (sockets, addr)
+    }
 
     /// The kernel and [`Naming`] must agree on every id, in packets of both forms, whoever sends.
     #[test]
     fn the_kernel_gives_every_datagram_to_the_socket_that_its_id_names() {
         let naming = Naming::new([0x0123_4567, 0x9e37_79b1, 0x85eb_ca6b], SHARDS);
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sockets = udp_sockets(loopback, SHARDS).unwrap();
-        steer(&sockets[0], &naming).unwrap();
-        let addr = sockets[0].local_addr().unwrap();
+        let (sockets, addr) = steered(&naming);
         let mut got = [0_u32; SHARDS as usize];
         for n in 0..200_u32 {
-            let peer = UdpSocket::bind(loopback).unwrap();
+            let peer = UdpSocket::bind(LOOPBACK).unwrap();
             let random = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
             let shard = naming.shard(random) as usize;
             let short = [&[0x40], &random[..], &[0; 30]].concat();
@@ -112,14 +118,10 @@ mod tests {
 
     #[test]
     fn what_names_no_shard_is_spread_by_its_addresses() {
-        let naming = Naming::new([1, 2, 3], SHARDS);
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sockets = udp_sockets(loopback, SHARDS).unwrap();
-        steer(&sockets[0], &naming).unwrap();
-        let addr = sockets[0].local_addr().unwrap();
+        let (sockets, addr) = steered(&Naming::new([1, 2, 3], SHARDS));
         let knock = [&[0xc0, 0, 0, 0, 1, 20], &[7; 1200][..]].concat();
         for _ in 0..100 {
-            UdpSocket::bind(loopback)
+            UdpSocket::bind(LOOPBACK)
                 .unwrap()
                 .send_to(&knock, addr)
                 .unwrap();

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 /// A burst of the largest ([`BURST`](super::batch::BURST)) stays below the 64 KiB that a UDP send
 /// may have; jumbo LANs and loopback profit.
 pub(super) const MAX: u16 = 16_250;
-/// Where the system does not tell: Ethernet with IPv6.
+/// Where the system does not tell: Ethernet.
 const COMMON: u32 = 1_500;
 /// Headers of IP and UDP (RFC 791, RFC 8200, RFC 768).
 const IPV4_HEADERS: u32 = 20 + 8;
