@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::client::Client;
 use super::counts::{Counters, Serving};
-use super::end::{End, Guarded, prepare};
+use super::end::{End, Guarded};
 use super::far::Far;
 use super::head::{MAX_HEAD_BYTES, looks_like_request};
 use super::ingress::OPEN_LIMIT;
@@ -84,13 +84,6 @@ impl Shared {
         from: SocketAddr,
         first: Option<Choice>,
     ) -> Option<(BoxFuture<'static, Summary>, Flight)> {
-        prepare(&tcp);
-        // A socket without an address of its own is gone already.
-        let to = tcp.local_addr().ok();
-        let whom = Whom {
-            from,
-            client: to.and_then(|to| stream::Client::new(from, to)),
-        };
         let client = match &self.tls {
             None => Client::Plain(tcp),
             Some(tls) => match tls.accept(tcp).await {
@@ -103,7 +96,7 @@ impl Shared {
         };
         let mut near = Guarded::new(client);
         let mut kept = Kept::default();
-        match self.place(&mut near, &mut kept, &whom, first).await {
+        match self.place(&mut near, &mut kept, from, first).await {
             Placed::At {
                 far,
                 up,
@@ -124,7 +117,7 @@ impl Shared {
         self: &Arc<Self>,
         near: &mut Guarded<Client>,
         kept: &mut Kept,
-        whom: &Whom,
+        from: SocketAddr,
         mut first: Option<Choice>,
     ) -> Placed {
         let mut tried = Vec::new();
@@ -136,7 +129,7 @@ impl Shared {
             };
             let node = flight.node;
             tried.push(node);
-            let failure = match self.attempt(node, near, kept, whom).await {
+            let failure = match self.attempt(node, near, kept, from).await {
                 (Some(far), Attempt::Committed { up, down }) => {
                     flight.serving.served();
                     return Placed::At {
@@ -151,7 +144,7 @@ impl Shared {
                 (None, Attempt::Committed { .. }) => Failure::Reset,
             };
             let (node, bucket) = (node.short(), &self.bucket);
-            tracing::debug!(from = %whom.from, %bucket, node, %failure, "node did not serve");
+            tracing::debug!(%from, %bucket, node, %failure, "node did not serve");
             if self.spec.failover == Failover::Off {
                 return Placed::Nowhere(Page::NoNodes);
             }
@@ -164,10 +157,10 @@ impl Shared {
         node: NodeId,
         near: &mut Guarded<Client>,
         kept: &mut Kept,
-        whom: &Whom,
+        from: SocketAddr,
     ) -> (Option<Guarded<Far>>, Attempt) {
-        match self.attempt_once(node, near, kept, whom).await {
-            (_, Attempt::Failed(Failure::LetGo)) => self.attempt_once(node, near, kept, whom).await,
+        match self.attempt_once(node, near, kept, from).await {
+            (_, Attempt::Failed(Failure::LetGo)) => self.attempt_once(node, near, kept, from).await,
             done => done,
         }
     }
@@ -177,9 +170,16 @@ impl Shared {
         node: NodeId,
         near: &mut Guarded<Client>,
         kept: &mut Kept,
-        whom: &Whom,
+        from: SocketAddr,
     ) -> (Option<Guarded<Far>>, Attempt) {
-        let client = self.wants_client(node).then_some(whom.client).flatten();
+        let client = match self.wants_client(node) {
+            // A socket without an address of its own is gone already.
+            true => {
+                let to = near.end.tcp().local_addr().ok();
+                to.and_then(|to| stream::Client::new(from, to))
+            }
+            false => None,
+        };
         let mut far = match self.open(node, client.as_ref()).await {
             Ok(far) => Guarded::new(far),
             Err(failure) => return (None, Attempt::Failed(failure)),
@@ -279,12 +279,6 @@ impl Shared {
     fn balancer(&self) -> MutexGuard<'_, Balancer> {
         self.balancer.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Who a client is: for the log, and for servers that ask.
-struct Whom {
-    from: SocketAddr,
-    client: Option<stream::Client>,
 }
 
 #[expect(

@@ -28,8 +28,6 @@ pub const CHUNKS: usize = 64;
 /// Writes to a QUIC stream up to this size are never put behind others: answers and requests, and
 /// the byte that says whether a server accepted.
 const SMALL: usize = 4 * 1024;
-/// A dead peer that sent no FIN is noticed by TCP keep-alive after this long without traffic.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How long a socket is read and discarded before it is closed hard, so that the kernel's RST
 /// does not destroy an answer the client has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
@@ -161,19 +159,6 @@ pub trait End: Send + Unpin {
     /// Closes after one half was refused and the other ended well: reads and discards for a
     /// moment (see `LINGER`), then resets.
     fn hang_up(&mut self) -> impl Future<Output = ()> + Send;
-}
-
-/// Sets what every TCP socket of a tunnel needs: no Nagle delay (it costs 40 ms per small
-/// answer), and keep-alive so that a vanished peer does not hold a stream for ever.
-pub fn prepare(tcp: &TcpStream) {
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
-    let socket = socket2::SockRef::from(tcp);
-    if let Err(error) = tcp
-        .set_nodelay(true)
-        .and(socket.set_tcp_keepalive(&keepalive))
-    {
-        tracing::debug!(%error, "socket options not set");
-    }
 }
 
 fn socket_write_fault(error: &io::Error) -> WriteFault {

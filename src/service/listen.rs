@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use super::spec::Protocol;
 
@@ -11,6 +12,8 @@ use super::spec::Protocol;
 const BACKLOG: i32 = 1024;
 /// Bytes that the kernel keeps of datagrams while the process is busy.
 const UDP_BUFFER: usize = 1 << 20;
+/// A dead peer that sent no FIN is noticed by TCP keep-alive after this long without traffic.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// Why nothing listens at an address.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,20 @@ impl ListenError {
     }
 }
 
+/// Sets what every TCP socket of a tunnel needs: no Nagle delay (it costs 40 ms per small
+/// answer), and keep-alive so that a vanished peer does not hold a stream for ever. A peer on the
+/// same machine (`is_local`) cannot vanish unnoticed. What a listener accepts has its options.
+pub(super) fn prepare(socket: SockRef<'_>, is_local: bool) {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
+    let mut set = socket.set_tcp_nodelay(true);
+    if !is_local {
+        set = set.and(socket.set_tcp_keepalive(&keepalive));
+    }
+    if let Err(error) = set {
+        tracing::debug!(%error, "socket options not set");
+    }
+}
+
 /// A socket at `addr` that does not block, and where it is; one of TCP listens.
 ///
 /// # Errors
@@ -79,6 +96,7 @@ fn try_bind(addr: SocketAddr, protocol: Protocol) -> io::Result<(Socket, SocketA
     match protocol {
         Protocol::Tcp => {
             socket.set_reuse_address(true)?;
+            prepare(SockRef::from(&socket), false);
             socket.bind(&addr.into())?;
             socket.listen(BACKLOG)?;
         }
@@ -91,4 +109,23 @@ fn try_bind(addr: SocketAddr, protocol: Protocol) -> io::Result<(Socket, SocketA
     }
     let bound = socket.local_addr()?.as_socket();
     Ok((socket, bound.unwrap_or(addr)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    /// Nothing is set on each client: what the listener has is copied when it is accepted.
+    #[test]
+    fn what_is_accepted_has_the_options_of_its_listener() {
+        let (socket, addr) = bind((Ipv4Addr::LOCALHOST, 0).into(), Protocol::Tcp).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(addr).unwrap();
+        let (accepted, _) = TcpListener::from(socket).accept().unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+    }
 }

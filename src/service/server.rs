@@ -4,11 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::end::prepare;
+use super::listen::prepare;
 use super::spec::ProxyProtocol;
 use crate::mesh::addr::HostPort;
 use crate::mesh::stream::{Client, Refusal};
@@ -23,8 +24,9 @@ const PROXY_V2: u8 = 0x21;
 /// # Errors
 /// What the system said, `TimedOut` after `limit`.
 pub(super) async fn connect(target: &HostPort, limit: Duration) -> io::Result<TcpStream> {
+    let known = target.socket_addr();
     let connecting = async {
-        match target.socket_addr() {
+        match known {
             Some(addr) => TcpStream::connect(addr).await,
             None => TcpStream::connect((target.host(), target.port())).await,
         }
@@ -35,7 +37,8 @@ pub(super) async fn connect(target: &HostPort, limit: Duration) -> io::Result<Tc
             format!("no answer within {} s", limit.as_secs()),
         )
     })??;
-    prepare(&tcp);
+    let is_local = known.is_some_and(|addr| addr.ip().is_loopback());
+    prepare(SockRef::from(&tcp), is_local);
     Ok(tcp)
 }
 
