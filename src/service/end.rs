@@ -15,6 +15,7 @@ use bytes::{Buf, Bytes};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 use super::client::Client;
 use super::held::Held;
@@ -31,6 +32,9 @@ const SMALL: usize = 4 * 1024;
 /// How long a socket is read and discarded before it is closed hard, so that the kernel's RST
 /// does not destroy an answer the client has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
+/// How much of it at once, and the pause after that.
+const LINGER_BYTES: usize = 64 * 1024;
+const LINGER_PAUSE: Duration = Duration::from_millis(2);
 
 thread_local! {
     /// Places for what a stream gives. They are empty between two reads.
@@ -172,11 +176,14 @@ fn socket_write_fault(error: &io::Error) -> WriteFault {
 
 async fn drain<R: AsyncRead + Unpin>(from: &mut R) {
     let discard = async {
-        let mut bytes = [0; 1024];
-        while matches!(from.read(&mut bytes).await, Ok(1..)) {}
+        let mut bytes = vec![0; LINGER_BYTES];
+        while matches!(from.read(&mut bytes).await, Ok(1..)) {
+            // Who pours without end is not read as fast as it can: everything else would wait.
+            sleep(LINGER_PAUSE).await;
+        }
     };
     // Running into the limit is the expected end against a client that goes on sending.
-    let _ = tokio::time::timeout(LINGER, discard).await;
+    let _ = timeout(LINGER, discard).await;
 }
 
 fn reset_on_close(tcp: &TcpStream) {
@@ -444,5 +451,21 @@ impl<E: End> Drop for Guarded<E> {
         if self.armed {
             self.end.cut(Cut::Shutdown);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that pours at full speed into a download that its client gave up.
+    #[tokio::test(start_paused = true)]
+    async fn who_pours_without_end_is_read_in_pieces_and_not_for_long() {
+        let mut endless = tokio::io::repeat(b'x').take(u64::MAX);
+        drain(&mut endless).await;
+        let read = u64::MAX - endless.limit();
+        let pieces = LINGER.as_millis() / LINGER_PAUSE.as_millis();
+        assert!(read >= LINGER_BYTES as u64);
+        assert!(u128::from(read) <= (pieces + 1) * LINGER_BYTES as u128);
     }
 }
