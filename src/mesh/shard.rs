@@ -5,6 +5,9 @@
 
 use std::num::NonZeroU32;
 
+/// Tasks that a thread runs between two looks at its sockets. Those of a bulk transfer carry 256
+/// KiB each: with tokio's 61, a request beside it would wait for milliseconds at every node.
+pub const TASKS_BETWEEN_LOOKS: u32 = 16;
 /// Shards that a node has at most.
 pub const MAX_SHARDS: u32 = 64;
 /// Up to so many cores one thread is best: measured on two, a second one costs more for waking

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
-use crate::mesh::shard::MAX_SHARDS;
+use crate::mesh::shard::{MAX_SHARDS, TASKS_BETWEEN_LOOKS};
 
 /// How long the threads may take to end once they are told.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -112,7 +112,10 @@ impl Drop for Shards {
 }
 
 fn start(number: u32, stop: CancellationToken) -> io::Result<(Handle, JoinHandle<()>)> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread()
+        .event_interval(TASKS_BETWEEN_LOOKS)
+        .enable_all()
+        .build()?;
     let handle = runtime.handle().clone();
     let named = thread::Builder::new().name(format!("warren-shard-{number}"));
     let thread = named.spawn(move || {
