@@ -7,12 +7,14 @@
 //! of what a link may have on its way. A node serves few at once ([`guests`](Guests)).
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
-use tokio::time::{sleep_until, timeout};
+use tokio::sync::Notify;
+use tokio::time::{sleep_until, timeout, timeout_at};
 
 use super::end::{End, Guarded, QuicEnd, code};
 use crate::clock::{self, Clock};
@@ -26,6 +28,8 @@ use crate::mesh::stream::{Cut, Opening, Refusal, Status};
 const PRIORITY: i32 = -1;
 /// How long the other side may keep silent: before its answer, and after the time is over.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a peer's new measurement waits for the end of its last.
+const HANDOVER: Duration = Duration::from_millis(500);
 /// Bytes handed to QUIC at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Pieces taken from QUIC at once.
@@ -38,6 +42,8 @@ static FILL: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 #[derive(Clone, Debug)]
 pub struct Measuring {
     guests: Arc<Mutex<Guests>>,
+    /// One of them has left.
+    left: Arc<Notify>,
     clock: Clock,
 }
 
@@ -67,13 +73,14 @@ impl Measuring {
     pub fn new(clock: Clock) -> Self {
         Self {
             guests: Arc::default(),
+            left: Arc::default(),
             clock,
         }
     }
 
     /// Serves one stream whose opening was read, to its end.
     pub async fn serve(&self, peer: NodeId, request: Request, mut near: Guarded<QuicEnd>) {
-        let admitted = self.lock().admit(self.clock.now().mono, peer);
+        let admitted = self.admit(peer).await;
         let status = match admitted {
             Ok(()) => Status::Connected,
             Err(refusal) => Status::Refused(refusal),
@@ -109,6 +116,25 @@ impl Measuring {
         }
     }
 
+    /// Admits `peer`. Where its last measurement has not ended it is waited for, a little: the peer
+    /// knows of the end first, and goes on with the other way.
+    async fn admit(&self, peer: NodeId) -> Result<(), Refusal> {
+        let end = clock::deadline(HANDOVER);
+        loop {
+            // Registered before the look, or the end could be missed.
+            let mut left = pin!(self.left.notified());
+            left.as_mut().enable();
+            let (admitted, measures) = {
+                let mut guests = self.lock();
+                let measures = guests.measures(&peer);
+                (guests.admit(self.clock.now().mono, peer), measures)
+            };
+            if !measures || timeout_at(end, left).await.is_err() {
+                return admitted;
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Guests> {
         // No code panics while it holds this lock.
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
@@ -124,6 +150,7 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.measuring.lock().leave(&self.peer);
+        self.measuring.left.notify_waiters();
     }
 }
 

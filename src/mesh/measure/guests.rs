@@ -29,7 +29,7 @@ impl Guests {
     /// # Errors
     /// [`Refusal::TooMany`]: it measures already, others do, or it did too often.
     pub fn admit(&mut self, now: Duration, peer: NodeId) -> Result<(), Refusal> {
-        if self.now.len() >= MAX_AT_ONCE || self.now.contains(&peer) {
+        if self.now.len() >= MAX_AT_ONCE || self.measures(&peer) {
             return Err(Refusal::TooMany);
         }
         if self.rates.len() >= MAX_PEERS {
@@ -45,6 +45,11 @@ impl Guests {
         }
         self.now.insert(peer);
         Ok(())
+    }
+
+    /// Whether `peer` measures now.
+    pub fn measures(&self, peer: &NodeId) -> bool {
+        self.now.contains(peer)
     }
 
     /// The measurement of `peer` has ended.
@@ -72,6 +77,7 @@ mod tests {
             assert_eq!(guests.admit(now, peer(n)), Ok(()));
         }
         assert_eq!(guests.admit(now, peer(5)), Err(Refusal::TooMany));
+        assert!(guests.measures(&peer(1)) && !guests.measures(&peer(5)));
         guests.leave(&peer(1));
         assert_eq!(guests.admit(now, peer(5)), Ok(()));
     }
