@@ -172,14 +172,7 @@ impl Shared {
         kept: &mut Kept,
         from: SocketAddr,
     ) -> (Option<Guarded<Far>>, Attempt) {
-        let client = match self.wants_client(node) {
-            // A socket without an address of its own is gone already.
-            true => {
-                let to = near.end.tcp().local_addr().ok();
-                to.and_then(|to| stream::Client::new(from, to))
-            }
-            false => None,
-        };
+        let client = self.client_for(node, near.end.tcp(), from);
         let mut far = match self.open(node, client.as_ref()).await {
             Ok(far) => Guarded::new(far),
             Err(failure) => return (None, Attempt::Failed(failure)),
@@ -209,12 +202,22 @@ impl Shared {
         (Some(far), attempt)
     }
 
-    /// Whether the node asks for its clients' addresses. Older nodes refuse a header with one, and
-    /// others need not know it.
-    fn wants_client(&self, node: NodeId) -> bool {
+    /// Who the client is, for a node that asks for its clients' addresses. Older nodes refuse a
+    /// header with one, and others need not know it.
+    fn client_for(
+        &self,
+        node: NodeId,
+        tcp: &TcpStream,
+        from: SocketAddr,
+    ) -> Option<stream::Client> {
         let view = self.tunnels.view();
         let mut providers = view.providers(&self.bucket).iter();
-        providers.any(|one| one.id == node && one.wants_client)
+        if !providers.any(|one| one.id == node && one.wants_client) {
+            return None;
+        }
+        // A socket without an address of its own is gone already.
+        let to = tcp.local_addr().ok()?;
+        stream::Client::new(from, to)
     }
 
     async fn open(&self, node: NodeId, client: Option<&stream::Client>) -> Result<Far, Failure> {
