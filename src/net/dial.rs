@@ -18,8 +18,9 @@ use super::close::close;
 use super::endpoint::Factory;
 use super::gate::SharedGate;
 use super::hello::{GreetError, Greeter, Greeting};
-use super::hub::{LinkEvent, Net};
+use super::hub::Net;
 use super::link::reason;
+use super::setup::LinkEvent;
 use super::verify::{Accept, learn_name, pinned_name};
 
 /// Longest wait for the first answer.

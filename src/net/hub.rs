@@ -1,14 +1,12 @@
 //! The net of one node: its endpoints, its links, and the way to and from the driver.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -19,7 +17,7 @@ use crate::mesh::addr::HostPort;
 use crate::mesh::alive::{Alive, LifeState};
 use crate::mesh::brain::{Dialled, Input, LinkUp};
 use crate::mesh::close::CloseCode;
-use crate::mesh::id::{Identity, NodeId};
+use crate::mesh::id::NodeId;
 use crate::mesh::knock::Knock;
 use crate::mesh::members::LinkId;
 use crate::mesh::observed::network_of;
@@ -33,6 +31,7 @@ use super::gate::SharedGate;
 use super::hello::{GreetError, Greeting};
 use super::link::{Link, ends_only_the_link, reason};
 use super::refused::Refused;
+use super::setup::{LinkEvent, NetError, NetSetup, OpenError, TunnelSink};
 use super::shards::Shards;
 use super::sockets::Sockets;
 use super::tunnel::TunnelGuard;
@@ -46,100 +45,6 @@ const MAX_LINKS_PER_NETWORK: usize = MAX_LINKS / 4;
 const LAST_WORD: Duration = Duration::from_millis(200);
 /// A clock difference worth telling people about although the epochs still fit.
 const NOTABLE_CLOCK_S: i64 = 60;
-
-/// What the net tells the driver.
-#[derive(Debug)]
-#[non_exhaustive]
-#[allow(clippy::large_enum_variant)] // the large one is nearly all of them
-pub enum LinkEvent {
-    /// Something for the brain.
-    Input(Input),
-    /// A peer's clock differs notably.
-    Clock {
-        /// Whose.
-        peer: NodeId,
-        /// Seconds it is ahead; negative: behind.
-        ahead_s: i64,
-    },
-    /// Another node than the wanted one, or this one itself, answered a dial.
-    WrongNode {
-        /// What the dial was for.
-        dialled: Dialled,
-        /// Who answered, for people.
-        reason: String,
-    },
-}
-
-/// Takes the tunnels that peers open.
-pub trait TunnelSink: Send + Sync + 'static {
-    /// Serves one tunnel until it ends. `guard` is held for as long as the tunnel lives.
-    fn tunnel(
-        &self,
-        peer: NodeId,
-        send: SendStream,
-        recv: RecvStream,
-        guard: TunnelGuard,
-    ) -> BoxFuture<'static, ()>;
-}
-
-/// Why no tunnel could be opened.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// No link to the node is up.
-    #[error("no link to the node is up")]
-    NoLink,
-    /// The link ended before the stream was open.
-    #[error("the link ended: {0}")]
-    Ended(String),
-}
-
-/// What a net is made from.
-pub struct NetSetup {
-    /// This node's key.
-    pub identity: Identity,
-    /// The gate, loaded with the nonces used before a restart.
-    pub gate: SharedGate,
-    /// Addresses to bind.
-    pub listen: Vec<SocketAddr>,
-    /// How many threads carry bytes; one is the thread this node runs on.
-    pub shards: NonZeroU32,
-    /// This node's first sign of life.
-    pub alive: Alive,
-    /// Where events go. Bounded: a slow driver slows the links down, not the process.
-    pub events: mpsc::Sender<LinkEvent>,
-    /// Who serves tunnels.
-    pub tunnels: Arc<dyn TunnelSink>,
-    /// Told of every knock that was let in, to keep it beyond a restart (A7).
-    pub knock_used: Arc<dyn Fn(&Knock) + Send + Sync>,
-    /// Bytes that the windows of all links may be together.
-    pub tunnel_memory: u64,
-}
-
-/// Why a net did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NetError {
-    /// An address cannot be bound.
-    #[error("UDP {addr}: {source}")]
-    Bind {
-        /// Which.
-        addr: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The threads cannot be had.
-    #[error("{count} shards: {source}")]
-    Shards {
-        /// How many were asked for.
-        count: NonZeroU32,
-        /// Why.
-        source: io::Error,
-    },
-    /// TLS refused its own configuration.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
-}
 
 /// All endpoints and links of a node.
 pub struct Net {

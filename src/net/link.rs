@@ -21,8 +21,8 @@ use crate::mesh::wire::{Frame, WireError, decode_frame};
 
 use super::close::close;
 use super::flow::Flows;
-use super::hub::LinkEvent;
 use super::refused::Refused;
+use super::setup::LinkEvent;
 use super::tunnel::TunnelGuard;
 use super::window::{Budget, Windows};
 

@@ -11,6 +11,7 @@
 //! | [`shards`] | the threads that carry bytes; `sockets`: those of each address |
 //! | `steer`, `kernel` | hand datagrams over to the shard they belong to |
 //! | [`hello`] | the first exchange on a connection; only then is it a link |
+//! | `hub`, `setup` | all of it together; what that is made from and hands on |
 //! | [`link`] | frames, streams and the end of a link |
 //! | [`tunnel`] | what counts a tunnel on its link, and what the two hear of each other |
 //! | `window`, `congestion` | how much of a link may wait, and how much of a path may be under way |
@@ -51,10 +52,12 @@ mod hub;
 mod kernel;
 mod mtu;
 mod runtime;
+mod setup;
 mod sockets;
 mod sparing;
 mod steer;
 mod udp;
 mod window;
 
-pub use hub::{LinkEvent, Net, NetError, NetSetup, OpenError, TunnelSink};
+pub use hub::Net;
+pub use setup::{LinkEvent, NetError, NetSetup, OpenError, TunnelSink};

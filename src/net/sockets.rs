@@ -12,7 +12,7 @@ use crate::mesh::id::NodeId;
 
 use super::close::close_endpoint;
 use super::endpoint::Factory;
-use super::hub::NetError;
+use super::setup::NetError;
 use super::shards::Shards;
 use super::steer::Steered;
 

@@ -18,8 +18,9 @@ use crate::net::Net;
 use crate::net::TunnelSink;
 use crate::net::tunnel::TunnelGuard;
 use crate::service::end::{End, Guarded, QuicEnd};
-use crate::service::expose::{Exposes, InFlight, read_opening};
+use crate::service::expose::{Exposes, InFlight};
 use crate::service::measure::Measuring;
+use crate::service::opening::read_opening;
 use crate::service::tunnels::{OpenError, ResolveError, Tunnels};
 use crate::service::udp::side::{Linked, Server};
 

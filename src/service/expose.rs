@@ -12,12 +12,13 @@ use std::time::Duration;
 use quinn::{RecvStream, SendStream};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::counts::Counters;
 use super::end::{End, Guarded, QuicEnd};
 use super::health;
+use super::opening::read_opening;
 use super::pipe::{Pipe, Summary};
 pub use super::refused::{ExposeError, HEADER_LIMIT, ServeError};
 use super::server::{connect, refusal_of, tell_client};
@@ -29,8 +30,7 @@ use crate::mesh::addr::HostPort;
 use crate::mesh::id::NodeId;
 use crate::mesh::name::Bucket;
 use crate::mesh::stream::{
-    Client, Cut, Header, HeaderError, KIND_FLOW, KIND_MEASURE, Kind, MAX_HEADER_BYTES, Opening,
-    Refusal, Status,
+    Client, Cut, Header, HeaderError, KIND_FLOW, KIND_MEASURE, Kind, Opening, Refusal, Status,
 };
 use crate::net::tunnel::TunnelGuard;
 
@@ -481,29 +481,4 @@ impl Drop for InFlight {
         self.inner.running.fetch_sub(1, Ordering::SeqCst);
         self.inner.one_ended.notify_waiters();
     }
-}
-
-/// Reads exactly what says what a stream is for: what follows stays in the stream.
-///
-/// # Errors
-/// [`ServeError::NoHeader`], [`ServeError::Header`]; the stream is left as it is.
-pub async fn read_opening(recv: &mut RecvStream) -> Result<Opening, ServeError> {
-    let mut bytes = [0; MAX_HEADER_BYTES];
-    let reading = async {
-        let mut have = 0;
-        let mut want = Opening::wanted(&[]);
-        loop {
-            let part = bytes.get_mut(have..want).ok_or(ServeError::NoHeader)?;
-            let read = recv.read_exact(part).await;
-            read.map_err(|_| ServeError::NoHeader)?;
-            have = want;
-            if let Some((opening, _)) = Opening::decode(&bytes[..have])? {
-                return Ok(opening);
-            }
-            want = Opening::wanted(&bytes[..have]);
-        }
-    };
-    timeout(HEADER_LIMIT, reading)
-        .await
-        .map_err(|_| ServeError::NoHeader)?
 }

@@ -6,7 +6,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`spec`] | what users ask for |
-//! | [`expose`] | egress: the side next to the real server; `server` is the way to it |
+//! | [`expose`] | egress: the side next to the real server; [`opening`] is how a stream begins, `server` the way to it |
 //! | [`ingress`] | the local listener; `connection` is one client, `replay` its second chance |
 //! | [`pipe`] | copies both directions of one connection, keeping TCP's meaning; [`end`] is one side, [`client`] a client's, [`held`] what waits |
 //! | [`udp`] | the same for datagrams |
@@ -48,6 +48,8 @@ pub mod listen;
 #[cfg(feature = "p2p")]
 pub mod measure;
 pub mod networks;
+#[cfg(feature = "p2p")]
+pub mod opening;
 #[cfg(feature = "p2p")]
 pub mod page;
 #[cfg(feature = "p2p")]
