@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +54,8 @@ macro_rules! checked_string {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        // Shared, because each connection takes some along.
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The text.
@@ -66,7 +68,7 @@ macro_rules! checked_string {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
                 check(text, $max)?;
-                Ok(Self(text.to_owned()))
+                Ok(Self(text.into()))
             }
         }
 
@@ -74,13 +76,13 @@ macro_rules! checked_string {
             type Error = NameError;
             fn try_from(text: String) -> Result<Self, NameError> {
                 check(&text, $max)?;
-                Ok(Self(text))
+                Ok(Self(text.into()))
             }
         }
 
         impl From<$type> for String {
             fn from(name: $type) -> String {
-                name.0
+                name.as_str().to_owned()
             }
         }
 
@@ -110,8 +112,8 @@ impl Bucket {
     /// The bucket of `service` under `network_id`.
     pub fn of(network_id: Option<&Name>, service: &Name) -> Self {
         match network_id {
-            Some(id) => Self(format!("{id}_{service}")),
-            None => Self(service.0.clone()),
+            Some(id) => Self(format!("{id}_{service}").into()),
+            None => Self(Arc::clone(&service.0)),
         }
     }
 }

@@ -3,7 +3,9 @@
 //! A connection counts as *served* by a node once it can no longer move to another. Lifetime
 //! numbers are for display; choosing uses [`Balancer`](crate::mesh::balance::Balancer).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::mesh::id::NodeId;
@@ -18,10 +20,12 @@ pub type Sink = Arc<dyn Fn(&Bucket, NodeId, u64) + Send + Sync>;
 /// Gauges and totals. Clones share them.
 #[derive(Clone)]
 pub struct Counters {
-    counts: Arc<Mutex<HashMap<(Bucket, NodeId), Count>>>,
+    gauges: Arc<Mutex<Gauges>>,
     lost: Arc<Refused>,
     sink: Sink,
 }
+
+type Gauges = BTreeMap<Bucket, BTreeMap<NodeId, Arc<Gauge>>>;
 
 /// Numbers of one service at one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,18 +36,37 @@ pub struct Count {
     pub served: u64,
 }
 
+/// A [`Count`] as the connections change it: found once for each of them, under the lock, and
+/// without it from then on.
+#[derive(Debug, Default)]
+struct Gauge {
+    in_flight: AtomicU64,
+    served: AtomicU64,
+}
+
+impl Gauge {
+    fn count(&self) -> Count {
+        Count {
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            served: self.served.load(Ordering::Relaxed),
+        }
+    }
+}
+
 impl Counters {
     /// Starts from what the store has kept; `sink` gets every increment after that.
     pub fn new(kept: impl IntoIterator<Item = ((Bucket, NodeId), u64)>, sink: Sink) -> Self {
-        let counts = kept.into_iter().map(|(key, served)| {
-            let count = Count {
-                in_flight: 0,
-                served,
+        let mut gauges = Gauges::new();
+        for ((bucket, node), served) in kept {
+            let gauge = Gauge {
+                served: AtomicU64::new(served),
+                ..Gauge::default()
             };
-            (key, count)
-        });
+            let of_bucket = gauges.entry(bucket).or_default();
+            of_bucket.insert(node, Arc::new(gauge));
+        }
         Self {
-            counts: Arc::new(Mutex::new(counts.collect())),
+            gauges: Arc::new(Mutex::new(gauges)),
             lost: Arc::default(),
             sink,
         }
@@ -56,13 +79,12 @@ impl Counters {
 
     /// All numbers, sorted by service and node.
     pub fn snapshot(&self) -> Vec<(Bucket, NodeId, Count)> {
-        let mut all: Vec<_> = self
-            .lock()
-            .iter()
-            .map(|((bucket, node), count)| (bucket.clone(), *node, *count))
-            .collect();
-        all.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-        all
+        let gauges = self.lock();
+        let all = gauges.iter().flat_map(|(bucket, of_bucket)| {
+            let counts = of_bucket.iter();
+            counts.map(|(node, gauge)| (bucket.clone(), *node, gauge.count()))
+        });
+        all.collect()
     }
 
     /// A datagram went nowhere.
@@ -77,25 +99,37 @@ impl Counters {
 
     /// A connection to `node` starts; it ends when the guard is dropped.
     pub fn begin(&self, bucket: &Bucket, node: NodeId) -> Serving {
-        let key = (bucket.clone(), node);
-        let mut counts = self.lock();
-        let count = counts.entry(key.clone()).or_default();
-        count.in_flight = count.in_flight.saturating_add(1);
-        drop(counts);
+        let gauge = self.gauge(bucket, node);
+        gauge.in_flight.fetch_add(1, Ordering::Relaxed);
         Serving {
-            counters: self.clone(),
-            key,
+            gauge,
+            bucket: bucket.clone(),
+            node,
+            sink: Arc::clone(&self.sink),
             counted: false,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Bucket, NodeId), Count>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn gauge(&self, bucket: &Bucket, node: NodeId) -> Arc<Gauge> {
+        let mut gauges = self.lock();
+        let known = gauges
+            .get(bucket)
+            .and_then(|of_bucket| of_bucket.get(&node));
+        if let Some(gauge) = known {
+            return Arc::clone(gauge);
+        }
+        let of_bucket = gauges.entry(bucket.clone()).or_default();
+        Arc::clone(of_bucket.entry(node).or_default())
+    }
+
+    /// No code panics while it holds this lock.
+    fn lock(&self) -> MutexGuard<'_, Gauges> {
+        self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl std::fmt::Debug for Counters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map()
             .entries(self.snapshot().iter().map(|(b, n, c)| ((b, n), c)))
             .finish()
@@ -103,10 +137,11 @@ impl std::fmt::Debug for Counters {
 }
 
 /// One connection in flight.
-#[derive(Debug)]
 pub struct Serving {
-    counters: Counters,
-    key: (Bucket, NodeId),
+    gauge: Arc<Gauge>,
+    bucket: Bucket,
+    node: NodeId,
+    sink: Sink,
     counted: bool,
 }
 
@@ -116,18 +151,20 @@ impl Serving {
         if std::mem::replace(&mut self.counted, true) {
             return;
         }
-        if let Some(count) = self.counters.lock().get_mut(&self.key) {
-            count.served = count.served.saturating_add(1);
-        }
-        (self.counters.sink)(&self.key.0, self.key.1, 1);
+        self.gauge.served.fetch_add(1, Ordering::Relaxed);
+        (self.sink)(&self.bucket, self.node, 1);
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Serving({} at {})", self.bucket, self.node.short())
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        if let Some(count) = self.counters.lock().get_mut(&self.key) {
-            count.in_flight = count.in_flight.saturating_sub(1);
-        }
+        self.gauge.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
