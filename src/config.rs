@@ -8,6 +8,7 @@ mod env;
 mod file;
 mod layer;
 mod multiaddr;
+mod quantities;
 mod shards;
 mod values;
 
@@ -19,10 +20,11 @@ use warren::mesh::networks::Held;
 use zeroize::Zeroizing;
 
 pub(crate) use layer::Layer;
+pub(crate) use quantities::{Bytes, PerSecond, Span, SpanOrOff, TunnelMemory};
 pub(crate) use shards::Shards;
 pub(crate) use values::{
-    Bytes, Expose, FailoverArg, Http, Ingress, Listen, ListenFor, LogFilter, LogFormat, ModeArg,
-    Peer, PerSecond, ProxyArg, SecretText, Server, Span, SpanOrOff, Target, TunnelMemory,
+    Expose, FailoverArg, Http, Ingress, Listen, ListenFor, LogFilter, LogFormat, ModeArg, Peer,
+    ProxyArg, SecretText, Server, Target,
 };
 
 /// How long running connections may take to end when the daemon stops.

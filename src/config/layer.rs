@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use warren::mesh::name::Name;
 
 use super::ConfigError;
+use super::quantities::{Bytes, PerSecond, Span, SpanOrOff, TunnelMemory};
 use super::shards::Shards;
 use super::values::{
-    Bytes, Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer,
-    PerSecond, ProxyArg, SecretText, Span, SpanOrOff, Target, TunnelMemory,
+    Expose, FailoverArg, Http, Ingress, Listen, LogFilter, LogFormat, ModeArg, Peer, ProxyArg,
+    SecretText, Target,
 };
 
 /// One setting, read from the texts of a variable or a config key.

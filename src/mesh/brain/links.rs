@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::sessions::REPAIR_PAUSE;
+use super::repair::REPAIR_PAUSE;
 use super::{Brain, Dialled, Effect, Save, Timing};
 use crate::mesh::alive::Alive;
 use crate::mesh::close::CloseCode;

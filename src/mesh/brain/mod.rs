@@ -60,6 +60,7 @@ mod links;
 mod observers;
 mod overlay;
 mod reach;
+mod repair;
 mod sessions;
 mod spread;
 mod unsure;
