@@ -124,7 +124,7 @@ enum Request {
 /// What the driver shows without being asked.
 #[derive(Default)]
 struct Shown {
-    routes: HashMap<NodeId, LinkId>,
+    routes: BTreeMap<NodeId, LinkId>,
     refused: BTreeMap<&'static str, u64>,
     problems: BTreeMap<String, String>,
 }

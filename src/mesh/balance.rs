@@ -3,7 +3,7 @@
 //! Least-used counts what is in flight *now*. Lifetime counts play no part: as a tie-break they
 //! would send everything to a newcomer until it had caught up.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
@@ -24,7 +24,7 @@ pub enum Policy {
 /// it named, then exactly one [`end`](Self::end) when that connection is over.
 #[derive(Debug, Default)]
 pub struct Balancer {
-    nodes: HashMap<NodeId, Gauge>,
+    nodes: BTreeMap<NodeId, Gauge>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,6 +101,7 @@ mod tests {
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
+    use std::collections::HashMap;
 
     fn ids(count: u8) -> Vec<NodeId> {
         (0..count)

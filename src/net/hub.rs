@@ -1,6 +1,6 @@
 //! The net of one node: its endpoints, its links, and the way to and from the driver.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,7 +56,7 @@ pub struct Net {
     pub(super) knock_used: Arc<dyn Fn(&Knock) + Send + Sync>,
     pub(super) refused: Refused,
     pub(super) sockets: Sockets,
-    links: Mutex<HashMap<LinkId, Arc<Link>>>,
+    links: Mutex<BTreeMap<LinkId, Arc<Link>>>,
     next_link: AtomicU64,
     admission: Mutex<Admission>,
     alive: Mutex<Alive>,

@@ -72,8 +72,8 @@ impl Shared {
                 return;
             };
             let summary = copying.await;
-            let (bucket, node) = (&flight.shared.bucket, flight.node.short());
-            tracing::debug!(%from, %bucket, node, ?summary, "connection ended");
+            let bucket = &flight.shared.bucket;
+            tracing::debug!(%from, %bucket, node = flight.node.short(), ?summary, "connection ended");
         }
     }
 
@@ -128,7 +128,6 @@ impl Shared {
                 Err(page) => return Placed::Nowhere(page),
             };
             let node = flight.node;
-            tried.push(node);
             let failure = match self.attempt(node, near, kept, from).await {
                 (Some(far), Attempt::Committed { up, down }) => {
                     flight.serving.served();
@@ -143,8 +142,9 @@ impl Shared {
                 (_, Attempt::Failed(failure)) => failure,
                 (None, Attempt::Committed { .. }) => Failure::Reset,
             };
-            let (node, bucket) = (node.short(), &self.bucket);
-            tracing::debug!(%from, %bucket, node, %failure, "node did not serve");
+            tried.push(node);
+            let bucket = &self.bucket;
+            tracing::debug!(%from, %bucket, node = node.short(), %failure, "node did not serve");
             if self.spec.failover == Failover::Off {
                 return Placed::Nowhere(Page::NoNodes);
             }

@@ -5,6 +5,7 @@
 //! itself and opens no link.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use super::server::{connect, refusal_of, tell_client};
 use super::spec::{ExposeSpec, Protocol, ProxyProtocol};
 use super::udp::serve::Peers;
 use super::udp::side::{Linked, Server};
+use super::until::until;
 use crate::clock;
 use crate::mesh::addr::HostPort;
 use crate::mesh::id::NodeId;
@@ -218,10 +220,8 @@ impl Exposes {
             }
             Ok(())
         };
-        let served = tokio::select! {
-            served = serving => served,
-            () = self.inner.token.cancelled() => Err(ServeError::Aborted),
-        };
+        let served = until(&self.inner.token, pin!(serving)).await;
+        let served = served.unwrap_or(Err(ServeError::Aborted));
         if let Err(error) = &served {
             tracing::debug!(peer = peer.short(), %bucket, %error, "not served");
         }

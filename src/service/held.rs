@@ -9,44 +9,47 @@ use bytes::{Buf, Bytes};
 use super::end::{CHUNKS, End, WriteFault};
 
 /// Bytes that were read and could not be written yet, in order.
+// Most often it is one piece, which then costs no allocation.
 #[derive(Debug, Default)]
 pub struct Held {
-    chunks: VecDeque<Bytes>,
+    /// Empty only when nothing waits.
+    first: Bytes,
+    rest: VecDeque<Bytes>,
 }
 
 impl Held {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.first.is_empty()
     }
 
     /// Adds bytes at the end; empty ones are dropped, since they could never be written off.
     pub fn push(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.chunks.push_back(bytes);
+        if self.first.is_empty() {
+            self.first = bytes;
+        } else if !bytes.is_empty() {
+            self.rest.push_back(bytes);
         }
     }
 
     /// Everything, copied to the end of `into`.
     pub fn append_to(&self, into: &mut Vec<u8>) {
-        for chunk in &self.chunks {
+        into.reserve(self.len());
+        for chunk in self.chunks() {
             into.extend_from_slice(chunk);
         }
     }
 
     /// Takes the first byte.
     pub fn take_u8(&mut self) -> Option<u8> {
-        let first = self.chunks.front_mut()?;
-        let byte = first.get_u8();
-        if first.is_empty() {
-            self.chunks.pop_front();
-        }
+        let byte = self.first.first().copied()?;
+        self.advance(1);
         Some(byte)
     }
 
     /// Bytes waiting.
     pub fn len(&self) -> usize {
-        self.chunks.iter().map(Bytes::len).sum()
+        self.chunks().map(Bytes::len).sum()
     }
 
     /// These bytes and nothing else.
@@ -56,20 +59,27 @@ impl Held {
         held
     }
 
+    fn chunks(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
     fn advance(&mut self, mut count: usize) {
-        while let Some(first) = self.chunks.front_mut() {
-            if first.len() > count {
-                first.advance(count);
-                return;
+        while self.first.len() <= count {
+            count -= self.first.len();
+            match self.rest.pop_front() {
+                Some(next) => self.first = next,
+                None => {
+                    self.first = Bytes::new();
+                    return;
+                }
             }
-            count -= first.len();
-            self.chunks.pop_front();
         }
+        self.first.advance(count);
     }
 
     fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; CHUNKS]) -> usize {
         let mut used = 0;
-        for (slot, chunk) in into.iter_mut().zip(&self.chunks) {
+        for (slot, chunk) in into.iter_mut().zip(self.chunks()) {
             *slot = IoSlice::new(chunk);
             used += 1;
         }

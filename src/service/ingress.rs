@@ -18,6 +18,7 @@ use super::spec::{IngressSpec, Mode, Protocol};
 use super::tls::{TlsError, TlsSource};
 use super::tunnels::Tunnels;
 use super::udp::listen::Listener;
+use super::until::until;
 use crate::clock::Clock;
 use crate::mesh::balance::Balancer;
 use crate::mesh::name::Bucket;
@@ -215,7 +216,7 @@ fn place(
     match shared.first() {
         None => {
             let serving = Box::pin(shared.serve(tcp, from, None));
-            tasks.spawn(abort.run_until_cancelled_owned(serving));
+            tasks.spawn(async move { until(&abort, serving).await });
         }
         Some((first, runtime)) => {
             let serving = Box::pin(async move {
@@ -224,7 +225,7 @@ fn place(
                     Err(error) => tracing::warn!(%from, %error, "a client could not be served"),
                 }
             });
-            tasks.spawn_on(abort.run_until_cancelled_owned(serving), &runtime);
+            tasks.spawn_on(async move { until(&abort, serving).await }, &runtime);
         }
     }
 }

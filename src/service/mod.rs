@@ -69,3 +69,5 @@ pub mod tls;
 pub mod tunnels;
 #[cfg(feature = "p2p")]
 pub mod udp;
+#[cfg(feature = "p2p")]
+mod until;

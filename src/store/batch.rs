@@ -14,6 +14,8 @@ use super::tables::{
     put_floor, put_knock, put_peer, put_role, role_key,
 };
 use super::{Change, StoreError};
+use crate::mesh::id::NodeId;
+use crate::mesh::name::Bucket;
 use crate::mesh::networks::Removed;
 
 /// What a row costs in memory besides its bytes, roughly.
@@ -150,6 +152,15 @@ impl Batch {
         for (key, change) in next.rows {
             self.put(key, change);
         }
+    }
+
+    /// Adds to a count that is in here already; whether one is.
+    pub(super) fn add(&mut self, bucket: &Bucket, node: &NodeId, add: u64) -> bool {
+        let Some(RowChange::Add(sum)) = self.rows.get_mut(&count_key(bucket, node)) else {
+            return false;
+        };
+        *sum = sum.saturating_add(add);
+        true
     }
 
     fn put(&mut self, key: RowKey, change: RowChange) {

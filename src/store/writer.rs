@@ -18,6 +18,8 @@ use super::batch::Batch;
 use super::lock::DirLock;
 use super::transaction::{probe, transact};
 use super::{Health, StoreError};
+use crate::mesh::id::NodeId;
+use crate::mesh::name::Bucket;
 
 /// Memory for write-behind changes, while the disk is slow or full. What does not fit is counted
 /// and lost; counts of rows that are already waiting always fit.
@@ -175,6 +177,13 @@ impl Shared {
         if idle {
             self.wake.notify_one();
         }
+    }
+
+    /// Adds to a count that waits for the next group; whether one does.
+    pub(super) fn add(&self, bucket: &Bucket, node: &NodeId, add: u64) -> bool {
+        let mut queue = self.queue();
+        let last = queue.items.back_mut().filter(|item| item.reply.is_none());
+        last.is_some_and(|item| item.batch.add(bucket, node, add))
     }
 
     /// Asks the thread to write what waits and to end; the receiver hears when it has.
