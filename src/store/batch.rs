@@ -156,11 +156,12 @@ impl Batch {
 
     /// Adds to a count that is in here already; whether one is.
     pub(super) fn add(&mut self, bucket: &Bucket, node: &NodeId, add: u64) -> bool {
-        let Some(RowChange::Add(sum)) = self.rows.get_mut(&count_key(bucket, node)) else {
-            return false;
-        };
-        *sum = sum.saturating_add(add);
-        true
+        let key = count_key(bucket, node);
+        let waits = matches!(self.rows.get(&key), Some(RowChange::Add(_)));
+        if waits {
+            self.put(key, RowChange::Add(add));
+        }
+        waits
     }
 
     fn put(&mut self, key: RowKey, change: RowChange) {

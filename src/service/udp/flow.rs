@@ -89,8 +89,8 @@ impl Flow {
             if let Far::Linked(linked) = far {
                 linked.finish();
             }
-            let (from, bucket, node) = (self.client.addr, &shared.bucket, flight.node.short());
-            tracing::debug!(%from, %bucket, node, ?end, "flow ended");
+            let (from, bucket) = (self.client.addr, &shared.bucket);
+            tracing::debug!(%from, %bucket, node = flight.node.short(), ?end, "flow ended");
             if end != End::Far {
                 return;
             }
@@ -105,7 +105,6 @@ async fn place(listener: &Listener) -> Option<(Flight, Far)> {
     loop {
         let mut flight = shared.choose(&tried).ok()?;
         let node = flight.node;
-        tried.push(node);
         let opened = match open(listener, node).await {
             // The link was just given up for want of use: that says nothing of the node.
             Err(Failure::LetGo) => open(listener, node).await,
@@ -117,8 +116,9 @@ async fn place(listener: &Listener) -> Option<(Flight, Far)> {
                 return Some((flight, far));
             }
             Err(failure) => {
-                let (bucket, node) = (&shared.bucket, node.short());
-                tracing::debug!(%bucket, node, %failure, "node did not take the flow");
+                tried.push(node);
+                let bucket = &shared.bucket;
+                tracing::debug!(%bucket, node = node.short(), %failure, "node did not take the flow");
                 if shared.spec.failover == Failover::Off {
                     return None;
                 }

@@ -18,6 +18,7 @@ use super::{FLOW_TIMEOUT, MAX_FLOWS, MAX_FLOWS_PER_CLIENT};
 use crate::mesh::flows::{FlowNumber, FlowTable, Limits};
 use crate::net::flow::{Budget, Lost, MAX_WAITING, Parcel};
 use crate::service::connection::Shared;
+use crate::service::until::until;
 
 /// Bytes of all flows of an ingress that wait for their nodes.
 const MAX_WAITING_BYTES: usize = 8 << 20;
@@ -96,7 +97,8 @@ impl Listener {
                     if let Some(flow) = self.sort(parcel, from) {
                         // On the heap once: a task moves its future several times.
                         let flow = Box::pin(flow.run());
-                        tasks.spawn(abort.clone().run_until_cancelled_owned(flow));
+                        let abort = abort.clone();
+                        tasks.spawn(async move { until(&abort, flow).await });
                     }
                 }
                 Ok((None, _)) => self.shared.counters.lose(Lost::Overflow),
